@@ -1,0 +1,83 @@
+"""What is on offer, as immutable values: accounts at providers, deployments, and the models that clients name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Wire = Literal["openai", "azure", "litellm", "demo"]
+SecurityLevel = Literal["low", "medium", "high"]
+Strategy = Literal["priority", "weighted", "round_robin", "least_busy", "fastest", "cheapest", "balanced"]
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an account or deployment may take; `None` is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account at a provider: where it is and how we prove who we are.
+
+    Args:
+        name: The catalog's own name for it.
+        provider: LiteLLM's provider name, such as `openai` or `bedrock`.
+        wire: How it is spoken to: OpenAI's wire as it is, Azure's form of it, through LiteLLM, or built in.
+        api_base: Without a trailing slash, e.g. `https://api.openai.com/v1`; `None` leaves it to LiteLLM.
+        options: Further LiteLLM parameters from the catalog, such as `aws_region_name` or `vertex_project`.
+    """
+
+    name: str
+    provider: str
+    wire: Wire
+    api_key: str | None = field(default=None, repr=False)
+    api_base: str | None = None
+    api_version: str | None = None
+    security_level: SecurityLevel = "medium"
+    timeout_s: float | None = None
+    limits: Limits = Limits()
+    options: Mapping[str, Any] = field(default=EMPTY, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """USD per ONE token."""
+
+    input: float
+    output: float
+    cached: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model at one account: what an attempt is made at.
+
+    Args:
+        model: The name the provider knows, e.g. `gpt-4o`.
+        defaults: Body fields sent unless the client sets them (the model's, from the catalog).
+        drop_unsupported: Leave out parameters the provider does not have, instead of refusing the call.
+    """
+
+    account: Account
+    model: str
+    weight: float = 1.0
+    context_length: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    prices: Prices | None = None
+    defaults: Mapping[str, Any] = EMPTY
+    drop_unsupported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name that clients ask for, and the deployments that answer, best first."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    strategy: Strategy = "priority"
