@@ -5,9 +5,10 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 """
 
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, Self
+
+from llmgateway.errors import GatewayError
 
 from llmgateway.ids import new_id
 
@@ -58,6 +59,18 @@ class Complete:
     model: str | None = None
 
 
+class Chunks(Protocol):
+    """The pieces of a stream: an async generator, or a class that does less work per piece."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None:
+        """End the upstream call at once; a second call, or one after the end, does nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Streamed:
     """An answer in pieces, returned once its first event is there.
@@ -68,7 +81,7 @@ class Streamed:
         usage: Filled by the upstream while the chunks pass; whole once they have ended.
     """
 
-    chunks: AsyncGenerator[bytes]
+    chunks: Chunks
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)
     model: str | None = None
@@ -112,9 +125,38 @@ class Exchange:
     reply: Reply | None = None  # gateway
     status: int | None = None  # middleware/observe: the HTTP status that went out
     error_code: str | None = None  # middleware/errors, api/replies (after the first byte)
+    # Why the task of this request is being cancelled; written just before: middleware/disconnect, middleware/inflight.
+    cancelled_by: GatewayError | None = None
 
     @property
     def upstream_s(self) -> float:
         """Seconds spent waiting for upstreams so far."""
         now = time.perf_counter()
         return sum((attempt.ended or now) - attempt.started for attempt in self.attempts)
+
+    def headers(self) -> list[Header]:
+        """What a client may know of a model call so far, as response headers (times in milliseconds)."""
+        if self.operation is None:
+            return []
+        total_ms = (time.perf_counter() - self.started) * 1e3
+        upstream_ms = self.upstream_s * 1e3
+        own_ms = total_ms - upstream_ms
+        headers = [
+            (b"x-cache-status", b"BYPASS"),
+            (b"x-attempts", b"%d" % len(self.attempts)),
+            (b"openai-processing-ms", b"%d" % total_ms),
+            (b"x-overhead-ms", b"%.2f" % own_ms),
+            (b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (own_ms, upstream_ms)),
+        ]
+        if self.provider is not None and self.upstream_model is not None:
+            model = (self.reply.model if self.reply else None) or self.upstream_model
+            headers.append((b"x-provider", self.provider.encode("ascii", "replace")))
+            headers.append((b"x-model", _one_line(model)))
+        if self.reply is not None:
+            headers += self.reply.headers
+        return headers
+
+
+def _one_line(text: str) -> bytes:
+    """Make a header value of a name that a provider reported."""
+    return "".join(char if " " < char <= "~" else "?" for char in text[:200]).encode()

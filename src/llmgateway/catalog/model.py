@@ -11,6 +11,11 @@ Strategy = Literal["priority", "weighted", "round_robin", "least_busy", "fastest
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+def empty() -> Mapping[str, Any]:
+    """Give the one empty mapping: dataclasses take no mapping as a default before Python 3.12."""
+    return EMPTY
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an account or deployment may take; `None` is no limit."""
@@ -30,6 +35,8 @@ class Account:
         wire: How it is spoken to: OpenAI's wire as it is, Azure's form of it, through LiteLLM, or built in.
         api_base: Without a trailing slash, e.g. `https://api.openai.com/v1`; `None` leaves it to LiteLLM.
         options: Further LiteLLM parameters from the catalog, such as `aws_region_name` or `vertex_project`.
+        renames: Fields that this provider of OpenAI's wire calls by another name, and refuses by OpenAI's.
+        takes_stream_options: Whether a stream may be asked for its usage there.
     """
 
     name: str
@@ -41,7 +48,9 @@ class Account:
     security_level: SecurityLevel = "medium"
     timeout_s: float | None = None
     limits: Limits = Limits()
-    options: Mapping[str, Any] = field(default=EMPTY, repr=False)
+    options: Mapping[str, Any] = field(default_factory=empty, repr=False)
+    renames: Mapping[str, str] = field(default_factory=empty)
+    takes_stream_options: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Deployment:
     max_output_tokens: int | None = None
     capabilities: frozenset[str] = frozenset()
     prices: Prices | None = None
-    defaults: Mapping[str, Any] = EMPTY
+    defaults: Mapping[str, Any] = field(default_factory=empty)
     drop_unsupported: bool = False
 
 
@@ -81,3 +90,25 @@ class Model:
     name: str
     deployments: tuple[Deployment, ...]
     strategy: Strategy = "priority"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """One entry of the list of models.
+
+    Args:
+        created: Unix seconds; a fixed date, because no provider tells.
+        pricing: USD per ONE token as strings that lose no digit, such as `{"prompt": "0.0000025"}`; empty when unknown.
+        providers: LiteLLM's names of the providers that answer for it.
+        demo: Whether it is built in and answers without a model.
+    """
+
+    id: str
+    created: int
+    owned_by: str
+    context_length: int | None = None
+    max_output_tokens: int | None = None
+    pricing: Mapping[str, str] = field(default_factory=empty)
+    capabilities: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    demo: bool = False

@@ -1,0 +1,1 @@
+"""The benchmark: what this gateway costs beside its peers, measured in one run on one machine."""

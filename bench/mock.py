@@ -1,0 +1,132 @@
+"""The provider that every contestant is put in front of: lean enough that it is never what limits them.
+
+It speaks just the HTTP/1.1 its callers do (keep-alive, declared lengths) and answers at once, unless paced.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable
+from typing import cast
+
+import uvloop
+from typing_extensions import override
+
+from bench import payloads
+
+# Only a short body is searched for what it asks: a long one is answered as the small chat.
+SEARCHED_BYTES = 4096
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_END = b"0\r\n\r\n"
+
+
+def plain(body: bytes) -> bytes:
+    """Frame a whole JSON answer."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def chunk(body: bytes) -> bytes:
+    """Frame one piece of an answer without a declared length (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+SMALL_ANSWER = plain(payloads.answer())
+TRANSLATED_ANSWER = plain(payloads.translated_answer())
+LENGTH_REQUIRED = b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BURST = b"".join(chunk(payloads.event(f" w{number}")) for number in range(payloads.EVENTS))
+_USAGE, _DONE = chunk(payloads.usage_event()), chunk(payloads.DONE)
+
+
+def declared_bytes(head: bytes) -> int | None:
+    """Read Content-Length out of a request's head; `None` when it has none."""
+    lowered = head.lower()
+    at = lowered.find(b"\r\ncontent-length:")
+    if at < 0:
+        return None
+    end = lowered.find(b"\r\n", at + 2)
+    return int(lowered[at + 17 : end if end > 0 else None])
+
+
+class Provider(asyncio.Protocol):
+    """One connection of a caller."""
+
+    def __init__(self, call_later: Callable[..., asyncio.TimerHandle]) -> None:
+        self._call_later = call_later
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self._seen = bytearray()
+        self._missing_bytes: int | None = None  # None: the head is not complete yet
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer:
+            self._timer.cancel()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._missing_bytes is None:
+            self._seen += data
+            end = self._seen.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            length = declared_bytes(bytes(self._seen[:end]))
+            if length is None:
+                self._write(LENGTH_REQUIRED)
+                return
+            self._missing_bytes = length - (len(self._seen) - end - 4)
+        else:
+            self._missing_bytes -= len(data)
+            if len(self._seen) < SEARCHED_BYTES:
+                self._seen += data
+        if self._missing_bytes <= 0:
+            request, self._seen, self._missing_bytes = bytes(self._seen), bytearray(), None
+            self._answer(request)
+
+    def _answer(self, request: bytes) -> None:
+        usage = b""
+        if len(request) <= SEARCHED_BYTES:
+            usage = _USAGE if b"include_usage" in request else b""
+            if b"bench-burst" in request:
+                self._write(_STREAM_HEAD + _BURST + usage + _DONE + _END)
+                return
+            if b"bench-paced" in request:
+                self._write(_STREAM_HEAD)
+                self._pace(payloads.EVENTS, usage)
+                return
+        self._write(TRANSLATED_ANSWER if request.startswith(b"POST /v1/messages") else SMALL_ANSWER)
+
+    def _pace(self, left: int, usage: bytes) -> None:
+        if left:
+            self._write(chunk(payloads.event(f"@{time.monotonic_ns()}")))
+            self._timer = self._call_later(payloads.PACE_S, self._pace, left - 1, usage)
+        else:
+            self._write(usage + _DONE + _END)
+
+    def _write(self, reply: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(reply)
+
+
+async def serve(port: int) -> None:
+    """Answer on a port of 127.0.0.1 until ended."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Provider(loop.call_later), "127.0.0.1", port, backlog=1024)
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    """Serve on `--port`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    uvloop.run(serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

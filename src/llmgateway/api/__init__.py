@@ -1,0 +1,1 @@
+"""The face for OpenAI clients: bytes in, bytes out; no decisions."""

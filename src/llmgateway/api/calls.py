@@ -1,0 +1,119 @@
+"""The model calls: a request's body becomes a `Call`, the gateway answers it, the reply goes out. Plain ASGI, for speed."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from llmgateway.api.replies import EventStream, send_complete
+from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
+from llmgateway.exchange import Call, Complete, Exchange, Operation, Streamed
+from llmgateway.gateway.gateway import Gateway
+from llmgateway.wire.requests import Asked
+
+# Above this size a body is parsed in a thread, so that others do not wait for it.
+_LARGE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTimes:
+    """Seconds: what a request may take, when a silent stream is opened, how often a silence is commented on."""
+
+    request_s: float = 590.0
+    commit_after_s: float = 15.0
+    keep_alive_s: float = 15.0
+
+
+class ModelCalls:
+    """One operation's endpoint.
+
+    Args:
+        read: Checks a body and returns what the gateway must know of it.
+    """
+
+    def __init__(
+        self, operation: Operation, read: Callable[[bytes], Asked], *, gateway: Gateway, times: ReplyTimes
+    ) -> None:
+        self._operation = operation
+        self._read = read
+        self._gateway = gateway
+        self._times = times
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            path, method = scope["path"], scope["method"]
+            raise MethodNotAllowedError(f"{path} takes POST, not {method[:20]}.", details={"allow": "POST"})
+        exchange: Exchange = scope["exchange"]
+        # Known before the body is: an answer to a wrong one is a model call's answer all the same.
+        exchange.operation = self._operation
+        exchange.deadline = exchange.started + self._allowed_s(scope)
+        call = await self._call(scope["body"])
+        if call.stream:
+            await self._stream(exchange, call, send)
+            return
+        reply = await self._gateway.send(exchange, call)
+        if not isinstance(reply, Complete):
+            raise TypeError(f"a stream came for a call that asked for none: {self._operation}")
+        await send_complete(exchange, reply, send)
+
+    async def _call(self, body: bytes) -> Call:
+        read = self._read
+        asked = read(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(read, body)
+        options = asked.stream_options
+        return Call(
+            operation=self._operation,
+            model=asked.model,
+            body=body,
+            stream=bool(asked.stream) and self._operation != "embedding",
+            include_usage=bool(options and options.include_usage),
+        )
+
+    async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:
+        times = self._times
+        stream = EventStream(exchange, send, commit_after_s=times.commit_after_s, keep_alive_s=times.keep_alive_s)
+        try:
+            reply = await self._gateway.send(exchange, call)
+            if not isinstance(reply, Streamed):
+                raise TypeError(f"a whole answer came for a call that asked for a stream: {self._operation}")
+            await stream.relay(reply)
+        except GatewayError as error:
+            if not stream.started:
+                raise
+            await stream.fail(error)
+        except asyncio.CancelledError:
+            cause = exchange.cancelled_by
+            if not stream.started or cause is None or isinstance(cause, ClientGoneError):
+                raise
+            await _end(stream, cause)
+        finally:
+            stream.close()
+
+    def _allowed_s(self, scope: Scope) -> float:
+        text = next((value for name, value in scope["headers"] if name == b"x-timeout-seconds"), None)
+        if text is None:
+            return self._times.request_s
+        try:
+            asked_s = float(text)
+        except ValueError:
+            asked_s = math.nan
+        if not asked_s > 0:
+            raise InvalidRequestError(
+                "X-Timeout-Seconds must be a number of seconds above 0, such as 30.", param="X-Timeout-Seconds"
+            )
+        return min(asked_s, self._times.request_s)
+
+
+async def _end(stream: EventStream, cause: GatewayError) -> None:
+    """Say why on a stream whose task was cancelled, unless its client does not even read that."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(1.0):
+            await stream.fail(cause)
+    except TimeoutError:
+        raise ClientGoneError(f"The client did not read for {time.perf_counter() - started:.0f} s.") from None

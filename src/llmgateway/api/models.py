@@ -1,0 +1,87 @@
+"""The list of models, in OpenAI's shape with what the gateway knows beside it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llmgateway.catalog.model import ListedModel
+from llmgateway.catalog.snapshot import Catalog
+from llmgateway.gateway.target import model_not_found
+
+# Bytes; no name in a catalog is that long, and a message must not repeat more.
+_LONGEST_ID = 512
+
+
+def routes(current: Callable[[], Catalog]) -> list[Route]:
+    """Serve the list and one model of it.
+
+    Args:
+        current: Gives the catalog as it is now, since it may be exchanged at any time.
+    """
+
+    async def list_models(request: Request) -> Response:
+        listed = select(
+            current().listed(),
+            capabilities=request.query_params.getlist("capability"),
+            providers=request.query_params.getlist("provider"),
+        )
+        return _json({"object": "list", "data": [model_object(model) for model in listed]})
+
+    async def read_model(request: Request) -> Response:
+        return _json(find_model(current(), request.path_params["model_id"]))
+
+    return [
+        Route("/v1/models", list_models, methods=["GET"]),
+        # `:path`, since most names have a slash in them.
+        Route("/v1/models/{model_id:path}", read_model, methods=["GET"]),
+    ]
+
+
+def select(
+    listed: Iterable[ListedModel], *, capabilities: Iterable[str] = (), providers: Iterable[str] = ()
+) -> list[ListedModel]:
+    """Keep the models that have ALL the capabilities and are answered for by one of the providers."""
+    wanted, accepted = set(capabilities), set(providers)
+    return [
+        model
+        for model in listed
+        if wanted <= set(model.capabilities) and (not accepted or accepted & set(model.providers))
+    ]
+
+
+def find_model(catalog: Catalog, model_id: str) -> dict[str, Any]:
+    """Give one model's object.
+
+    Raises:
+        ModelNotFoundError: It is not on offer; `details.available_models` has the ten nearest.
+    """
+    for model in catalog.listed():
+        if model.id == model_id:
+            return model_object(model)
+    raise model_not_found(model_id[:_LONGEST_ID], catalog)
+
+
+def model_object(model: ListedModel) -> dict[str, Any]:
+    """Give OpenAI's `model` object; what is not known is null, and a price is never 0 for it."""
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "context_length": model.context_length,
+        "max_output_tokens": model.max_output_tokens,
+        "pricing": dict(model.pricing) or None,
+        "capabilities": list(model.capabilities),
+        "providers": list(model.providers),
+    }
+    if model.demo:
+        shown["demo"] = True
+    return shown
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -1,0 +1,113 @@
+"""A reply on the wire: a whole answer as JSON, a stream as server-sent events."""
+
+import asyncio
+import time
+
+from starlette.types import Send
+
+from llmgateway.errors import GatewayError, InvalidRequestError
+from llmgateway.exchange import Complete, Exchange, Streamed
+from llmgateway.wire.errors import error_event
+from llmgateway.wire.sse import COMMENT
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    # nginx and its kin buffer streams unless told.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+async def send_complete(exchange: Exchange, reply: Complete, send: Send) -> None:
+    """Write a whole answer."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(reply.body)),
+        *exchange.headers(),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+class EventStream:
+    """A stream towards the client, from the moment its request is accepted.
+
+    The 200 is held back until the first event, so that an error before it is a plain HTTP error; after `commit_after_s`
+    it goes out all the same, and comments keep the connection open through every silence.
+
+    Args:
+        commit_after_s: Seconds after which the 200 goes out without an event.
+        keep_alive_s: Seconds of silence after which a comment is sent.
+    """
+
+    def __init__(self, exchange: Exchange, send: Send, *, commit_after_s: float, keep_alive_s: float) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._keep_alive_s = keep_alive_s
+        self.started = False
+        self._writing = False
+        self._last_write = time.perf_counter()
+        self._comment: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(commit_after_s, self._tick)
+
+    async def relay(self, reply: Streamed) -> None:
+        """Send every chunk as it comes, then the end. Raises: GatewayError when the answer breaks off."""
+        chunks = reply.chunks
+        try:
+            async for chunk in chunks:
+                await self._write(chunk)
+        finally:
+            await chunks.aclose()
+        self.close()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def fail(self, error: GatewayError) -> None:
+        """End a stream that has begun: an error event, and no `[DONE]`."""
+        self.close()
+        self._exchange.error_code = error.code
+        await self._send({"type": "http.response.body", "body": error_event(error, self._exchange.id)})
+
+    def close(self) -> None:
+        """Stop the timer; safe to call twice."""
+        self._timer.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
+
+    async def _write(self, events: bytes) -> None:
+        if self._comment is not None:
+            await self._comment
+            self._comment = None
+        self._writing = True
+        if not self.started:
+            await self._start()
+        # A slow reader makes this wait, and so nobody reads more from the upstream.
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+        self._writing = False
+        self._last_write = time.perf_counter()
+
+    async def _start(self) -> None:
+        self.started = True
+        headers = [*_STREAM_HEADERS, *self._exchange.headers()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _tick(self) -> None:
+        """Comment on a silence; end a stream whose reader has not read until the request's time was over."""
+        now = time.perf_counter()
+        deadline = self._exchange.deadline
+        if self._writing and deadline is not None and now > deadline and self._task is not None:
+            self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
+            self._task.cancel()
+            return
+        silent_s = now - self._last_write
+        if not self._writing and (not self.started or silent_s >= self._keep_alive_s):
+            self._comment = self._loop.create_task(self._keep_alive())
+            silent_s = 0.0
+        self._timer = self._loop.call_later(max(self._keep_alive_s - silent_s, 0.01), self._tick)
+
+    async def _keep_alive(self) -> None:
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": COMMENT, "more_body": True})
+        self._last_write = time.perf_counter()

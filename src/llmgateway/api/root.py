@@ -1,0 +1,31 @@
+"""What is served here, for whoever opens the address itself."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+def routes(version: str) -> list[Route]:
+    """Serve `/` and `/v1/` (and `/v1`, which SDK users type)."""
+
+    async def welcome(_: Request) -> JSONResponse:
+        return JSONResponse(
+            {
+                "name": "llmgateway",
+                "version": version,
+                "docs": "/docs",
+                "openapi": "/openapi.json",
+                "endpoints": [
+                    "POST /v1/chat/completions",
+                    "POST /v1/completions",
+                    "POST /v1/embeddings",
+                    "GET /v1/models",
+                    "GET /v1/models/{id}",
+                    "GET /health",
+                    "GET /health/live",
+                    "GET /health/ready",
+                ],
+            }
+        )
+
+    return [Route(path, welcome, methods=["GET"]) for path in ("/", "/v1", "/v1/")]

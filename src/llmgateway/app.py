@@ -1,0 +1,225 @@
+"""The WEB process put together: the only place, with `worker.py`, that knows the whole.
+
+Two ordered lists say what a request passes: `everywhere` (ASGI middleware) and `layers` (around every call, whoever
+makes it). Nothing is read or opened at import.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from llmgateway import __version__
+from llmgateway.api import root
+from llmgateway.api.calls import ReplyTimes
+from llmgateway.api.routes import Paths, model_calls
+from llmgateway.catalog.model import Model, Wire
+from llmgateway.catalog.source import CatalogSource
+from llmgateway.gateway.gateway import Gateway
+from llmgateway.gateway.target import Layer, Resolve, wrap
+from llmgateway.middleware.body import Body
+from llmgateway.middleware.disconnect import Disconnect
+from llmgateway.middleware.errors import Errors
+from llmgateway.middleware.inflight import Inflight, Running
+from llmgateway.middleware.observe import Observe
+from llmgateway.middleware.request_id import RequestID
+from llmgateway.middleware.security_headers import SecurityHeaders
+from llmgateway.routing.attempt import Attempts, TimeLimits
+from llmgateway.routing.model import RoutedModel
+from llmgateway.routing.retry import Retry, RetryPolicy
+from llmgateway.settings import Settings, environment, load_settings
+from llmgateway.telemetry.logs import build_logger, standard_sink
+from llmgateway.upstream.base import Upstream
+from llmgateway.upstream.demo import DemoUpstream
+LiteLLMUpstream = DemoUpstream
+from llmgateway.upstream.relay import Relay
+from llmgateway.upstream.transport import Transport
+
+_EXPOSED = (
+    "X-Request-ID X-Gateway-Request-ID X-Provider X-Model X-Attempts X-Cache-Status X-Overhead-Ms Server-Timing "
+    "Retry-After retry-after-ms x-should-retry openai-processing-ms"
+).split()
+
+
+@dataclass(slots=True)
+class State:
+    """What the process that serves the application steers."""
+
+    logger: FilteringBoundLogger
+    catalog: CatalogSource
+    running: Running = field(default_factory=Running)
+    draining: bool = False
+
+
+class Application:
+    """The ASGI application: its requests, and what runs beside them while it is up."""
+
+    def __init__(
+        self, stack: ASGIApp, state: State, beside: Callable[[TaskGroup], None], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._stack = stack
+        self.state = state
+        self._beside = beside
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._stack(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with anyio.create_task_group() as group:
+            self._beside(group)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            group.cancel_scope.cancel()
+        await self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_app(
+    settings: Settings | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    logger: FilteringBoundLogger | None = None,
+) -> Application:
+    """Build the application.
+
+    Args:
+        settings: `None` reads them from the environment, as a worker process does.
+        environ: Where the catalog finds keys and `${NAME}`; `None` is the process's environment and `.env`.
+
+    Raises:
+        SettingsError, CatalogError: With all faults.
+    """
+    environ = environment(environ) if environ is None else environ
+    settings = settings or load_settings(environ)
+    if logger is None:
+        log_format = "json" if settings.log_format == "auto" else settings.log_format
+        logger = build_logger(standard_sink(), level=settings.log_level, log_format=log_format)
+    catalog = CatalogSource(settings.catalog, environ, partial(_report, logger))
+    upstreams = _upstreams(settings)
+    gateway = _gateway(settings, catalog, upstreams)
+    state = State(logger, catalog)
+    stack = _stack(settings, gateway, state)
+
+    def beside(group: TaskGroup) -> None:
+        group.start_soon(catalog.watch)
+        if any(account.wire == "litellm" for account in catalog.current.accounts.values()):
+            # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
+            group.start_soon(upstreams.litellm.warm)
+
+    return Application(stack, state, beside, gateway.close)
+
+
+def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
+    """Build what answers calls, without a server: for Python programs (`llmgateway.providers`).
+
+    Raises:
+        SettingsError, CatalogError: With all faults.
+    """
+    environ = environment(environ)
+    settings = load_settings(environ)
+    return _gateway(settings, CatalogSource(settings.catalog, environ, lambda event, /, **fields: None), _upstreams(settings))
+
+
+def _report(logger: FilteringBoundLogger, event: str, **fields: object) -> None:
+    logger.warning(event, **fields) if "fault" in event or "failed" in event else logger.info(event, **fields)
+
+
+@dataclass(slots=True)
+class _Upstreams:
+    transport: Transport
+    litellm: LiteLLMUpstream
+    by_wire: Mapping[Wire, Upstream]
+
+    async def close(self) -> None:
+        for upstream in set(self.by_wire.values()):
+            await upstream.close()
+        await self.transport.close()
+
+
+def _upstreams(settings: Settings) -> _Upstreams:
+    transport = Transport(connect_timeout_s=settings.connect_timeout_s)
+    relay, litellm = Relay(transport), DemoUpstream()
+    return _Upstreams(
+        transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()}
+    )
+
+
+def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) -> Gateway:
+    limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s)
+    policy = RetryPolicy(
+        max_retries=settings.retry.max_retries,
+        min_delay_s=settings.retry.min_delay_s,
+        max_delay_s=settings.retry.max_delay_s,
+        factor=settings.retry.factor,
+        jitter=settings.retry.jitter,
+    )
+    retry = Retry(Attempts(upstreams.by_wire, limits), policy)
+
+    def routed(model: Model) -> RoutedModel:
+        return RoutedModel(model, retry)
+
+    # Around every call, from the outside in. Access, idempotency, sensitivity, limits, budget and cache come here.
+    layers: list[Layer] = []
+    return Gateway(wrap(layers, Resolve(lambda: catalog.current, routed)), upstreams.close)
+
+
+def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
+    times = ReplyTimes(request_s=settings.request_timeout_s, commit_after_s=settings.stream_commit_after_s)
+    guarded = [
+        partial(Inflight, running=state.running, limit=settings.max_concurrent_requests),
+        partial(Body, max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_inflight_body_bytes),
+    ]
+    calls = {path: _around(guarded, call) for path, call in model_calls(gateway, times).items()}
+    everywhere: list[Callable[[ASGIApp], ASGIApp]] = [
+        RequestID,  # makes the exchange that all others read
+        SecurityHeaders,
+        *_cors(settings),  # outside Errors, so that a browser may read an error too
+        partial(Observe, logger=state.logger),  # sees every ending
+        Disconnect,  # outside Errors, which must see the cancellation it causes
+        partial(Errors, logger=state.logger),
+    ]
+    return _around(everywhere, Paths(calls, _pages(state)))
+
+
+def _around(middleware: list[Callable[[ASGIApp], ASGIApp]], app: ASGIApp) -> ASGIApp:
+    for wrapper in reversed(middleware):
+        app = wrapper(app)
+    return app
+
+
+def _cors(settings: Settings) -> list[Callable[[ASGIApp], ASGIApp]]:
+    if not settings.cors_origins:
+        return []
+    return [
+        partial(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+    ]
+
+
+def _pages(state: State) -> list[BaseRoute]:
+    return [
+        *root.routes(__version__),
+    ]
+
+
+def catalog_path(settings: Settings) -> Path:
+    """Where the catalog is looked for."""
+    return settings.catalog

@@ -1,0 +1,145 @@
+"""LiteLLM's table of models, read from its file without importing LiteLLM: windows, prices, capabilities."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from llmgateway.catalog.model import Prices
+
+_FILE = "model_prices_and_context_window_backup.json"
+_MODES = frozenset({"chat", "completion", "embedding"})
+_ALIASES = {"cohere_chat": "cohere", "text-completion-openai": "openai", "bedrock_converse": "bedrock"}
+
+
+class _Row(msgspec.Struct, gc=False):
+    litellm_provider: str = ""
+    mode: str | None = None
+    max_input_tokens: float | str | None = None
+    max_output_tokens: float | str | None = None
+    max_tokens: float | str | None = None
+    input_cost_per_token: float | str | None = None
+    output_cost_per_token: float | str | None = None
+    cache_read_input_token_cost: float | str | None = None
+    supports_vision: bool | None = None
+    supports_audio_input: bool | None = None
+    supports_audio_output: bool | None = None
+    supports_pdf_input: bool | None = None
+    supports_function_calling: bool | None = None
+    supports_parallel_function_calling: bool | None = None
+    supports_response_schema: bool | None = None
+    supports_reasoning: bool | None = None
+    supports_prompt_caching: bool | None = None
+    supports_web_search: bool | None = None
+
+
+_CAPABILITIES = {
+    "supports_vision": "vision",
+    "supports_audio_input": "audio",
+    "supports_audio_output": "audio_output",
+    "supports_pdf_input": "pdf",
+    "supports_function_calling": "tools",
+    "supports_parallel_function_calling": "parallel_tools",
+    "supports_response_schema": "json_schema",
+    "supports_reasoning": "reasoning",
+    "supports_prompt_caching": "prompt_caching",
+    "supports_web_search": "web_search",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What LiteLLM knows about one model; `None` where it does not say."""
+
+    provider: str
+    mode: Literal["chat", "completion", "embedding"]
+    context_length: int | None
+    max_output_tokens: int | None
+    prices: Prices | None
+    capabilities: frozenset[str]
+
+
+@cache
+def known_models() -> Mapping[str, Known]:
+    """Give the table by LiteLLM's model names, such as `gpt-4o` and `groq/llama-3.1-8b-instant`; read once.
+
+    Raises:
+        ModuleNotFoundError: LiteLLM is not installed.
+    """
+    spec = importlib.util.find_spec("litellm")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("litellm is not installed; install the package's requirements")
+    raws = msgspec.json.decode((Path(spec.origin).parent / _FILE).read_bytes(), type=dict[str, msgspec.Raw])
+    decoder = msgspec.json.Decoder(_Row)
+    shared: dict[frozenset[str], frozenset[str]] = {}
+    rows = ((name, _decoded(decoder, raw)) for name, raw in raws.items())
+    return {name: _known(row, shared) for name, row in rows if row is not None and row.mode in _MODES}
+
+
+def find(provider: str, model: str) -> Known | None:
+    """Look up a provider's model, under the provider's prefix or, when it is that provider's, without."""
+    table = known_models()
+    found = table.get(f"{provider}/{model}")
+    if found is None:
+        bare = table.get(model)
+        found = bare if bare is not None and bare.provider == provider else None
+    return found
+
+
+def of_provider(provider: str) -> Iterator[tuple[str, Known]]:
+    """Walk over a provider's models as (name without the provider's prefix, what is known)."""
+    for name, known in known_models().items():
+        if known.provider == provider:
+            yield name.removeprefix(f"{provider}/"), known
+
+
+def _decoded(decoder: "msgspec.json.Decoder[_Row]", raw: msgspec.Raw) -> _Row | None:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:  # one odd row, such as the one that documents the format
+        return None
+
+
+def _known(row: _Row, shared: dict[frozenset[str], frozenset[str]]) -> Known:
+    capabilities = {capability for field, capability in _CAPABILITIES.items() if getattr(row, field)}
+    if row.mode != "embedding":
+        capabilities.add("streaming")
+    frozen = frozenset(capabilities)
+    return Known(
+        provider=provider_name(row.litellm_provider),
+        mode=row.mode,  # type: ignore[arg-type]  # the caller kept only these modes
+        context_length=_whole(row.max_input_tokens) or _whole(row.max_tokens),
+        max_output_tokens=_whole(row.max_output_tokens),
+        prices=_prices(row),
+        capabilities=shared.setdefault(frozen, frozen),
+    )
+
+
+def provider_name(litellm_provider: str) -> str:
+    """Turn LiteLLM's finer names into the provider's: `vertex_ai-language-models` is `vertex_ai`."""
+    if litellm_provider in _ALIASES:
+        return _ALIASES[litellm_provider]
+    return litellm_provider.split("-", 1)[0] if litellm_provider.startswith("vertex_ai-") else litellm_provider
+
+
+def _whole(number: float | str | None) -> int | None:
+    return int(number) if isinstance(number, int | float) and number > 0 else None
+
+
+def _prices(row: _Row) -> Prices | None:
+    input_usd, output_usd, cached_usd = (
+        row.input_cost_per_token,
+        row.output_cost_per_token,
+        row.cache_read_input_token_cost,
+    )
+    if not isinstance(input_usd, float):
+        return None
+    return Prices(
+        input=input_usd,
+        output=output_usd if isinstance(output_usd, float) else 0.0,
+        cached=cached_usd if isinstance(cached_usd, float) else None,
+    )

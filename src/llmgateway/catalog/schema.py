@@ -1,0 +1,162 @@
+"""The shape of `gateway.yaml`: what may stand in it, checked by type and range. Unknown keys are faults."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmgateway.catalog.model import SecurityLevel, Strategy
+
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+ACCOUNT_NAME = r"^[A-Za-z0-9._@+-]+$"
+
+
+class Entry(BaseModel):
+    """A mapping of the file: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
+
+
+class AccountLimits(Entry):
+    """What an account may take."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrent: Count | None = None
+
+
+class ProviderEntry(Entry):
+    """An account at a provider; what is left out comes from the provider's usual environment variables."""
+
+    provider: Text
+    api_key: str | None = Field(None, repr=False)
+    api_base: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    api_version: str | None = None
+    security_level: SecurityLevel = "medium"
+    timeout_s: Seconds | None = None
+    limits: AccountLimits = AccountLimits()
+    options: dict[str, Any] = Field({}, repr=False)
+
+
+class PricesEntry(Entry):
+    """USD per million tokens."""
+
+    input: Amount
+    output: Amount
+    cached: Amount | None = None
+
+
+class Probe(Entry):
+    """How often a deployment is asked whether it is well."""
+
+    interval_s: Seconds
+
+
+class ModelFacts(Entry):
+    """What is true of a model; a deployment's own facts go before its model's."""
+
+    prices_per_million: PricesEntry | None = None
+    context_length: Count | None = None
+    max_output_tokens: Count | None = None
+    capabilities: tuple[str, ...] | None = None
+    tokenizer: str | None = None
+    probe: Probe | None = None
+
+
+class DeploymentEntry(ModelFacts):
+    """One model at one account."""
+
+    provider: Text
+    model: Text
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+class Fallbacks(Entry):
+    """Other models to ask, by what went wrong."""
+
+    any: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    content_filter: tuple[str, ...] = ()
+    rate_limit: tuple[str, ...] = ()
+
+
+class Hedge(Entry):
+    """When a second deployment is asked as well."""
+
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 95
+    max_share: Annotated[float, Field(gt=0, le=1)] = 0.03
+
+
+class SemanticCache(Entry):
+    """Answers kept for questions that mean the same."""
+
+    embedding_model: Text
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
+class ModelCache(Entry):
+    """How long this model's answers are kept."""
+
+    ttl_s: Seconds
+
+
+class ModelEntry(ModelFacts):
+    """A name that clients ask for; with `passthrough`, a pattern of names that need no entry."""
+
+    name: Text
+    strategy: Strategy = "priority"
+    deployments: tuple[DeploymentEntry, ...] = ()
+    fallbacks: Fallbacks | None = None
+    rescue: bool = False
+    hedge: Hedge | None = None
+    semantic_cache: SemanticCache | None = None
+    drop_unsupported: bool = False
+    cache: ModelCache | None = None
+    defaults: dict[str, Any] = {}
+    passthrough: bool = False
+
+
+class Auto(Entry):
+    """What the model name `auto` picks from."""
+
+    tasks: dict[str, str] = {}
+
+
+class Tier(Entry):
+    """Limits of the callers in one tier."""
+
+    requests_per_minute: Count | None = None
+    requests_per_hour: Count | None = None
+    requests_per_day: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrent: Count | None = None
+    burst: Count | None = None
+    cooldown_seconds: Amount | None = None
+
+
+class CallerLimits(Entry):
+    """Limits of callers, by tier and by operation (requests a minute)."""
+
+    tiers: dict[str, Tier] = {}
+    operations: dict[str, Count] = {}
+
+
+class Webhooks(Entry):
+    """How events are sent out."""
+
+    secret: str | None = Field(None, repr=False)
+    allow_private: bool = False
+
+
+class CatalogFile(Entry):
+    """The whole file."""
+
+    providers: dict[Annotated[str, Field(pattern=ACCOUNT_NAME)], ProviderEntry] = {}
+    models: tuple[ModelEntry, ...] = ()
+    auto: Auto | None = None
+    equivalents: tuple[tuple[str, ...], ...] = ()
+    limits: CallerLimits | None = None
+    webhooks: Webhooks | None = None
+    integrations: dict[str, dict[str, Any]] = {}

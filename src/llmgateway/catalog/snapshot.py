@@ -1,0 +1,201 @@
+"""The catalog as it is served: one immutable snapshot that turns names into models."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from llmgateway.catalog import known
+from llmgateway.catalog.model import Account, Deployment, ListedModel, Model
+from llmgateway.catalog.nearest import Nearest
+from llmgateway.catalog.providers import providers
+
+_NAME = re.compile(r"[A-Za-z0-9._:@/+-]{1,256}")
+_MOST_DERIVED = 4096  # names made up by clients must not fill the memory
+# Unix seconds of 2025-01-01: OpenAI's shape wants a date, and no provider tells.
+CREATED = 1_735_689_600
+# Names that need no prefix although LiteLLM's table may not have them yet, and who answers for them, best first.
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "gpt-": ("openai",),
+    "chatgpt-": ("openai",),
+    "o1": ("openai",),
+    "o3": ("openai",),
+    "o4": ("openai",),
+    "text-embedding-3": ("openai",),
+    "claude-": ("anthropic",),
+    "gemini-": ("gemini", "vertex_ai"),
+    "grok-": ("xai",),
+    "mistral-": ("mistral",),
+    "deepseek-": ("deepseek",),
+    "command-": ("cohere",),
+}
+
+
+@dataclass(frozen=True)
+class Passthrough:
+    """Names that need no entry of their own.
+
+    Args:
+        pattern: `*` for all; `groq/*` for one account's; `gpt-*` for names without a prefix. Never across a prefix.
+    """
+
+    pattern: str
+    drop_unsupported: bool = False
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    def takes(self, name: str) -> bool:
+        """Whether this entry offers the name."""
+        if self.pattern == "*":
+            return True
+        prefix, slash, rest = self.pattern.partition("/")
+        its_prefix, its_slash, its_rest = name.partition("/")
+        if slash != its_slash:
+            return False
+        return prefix == its_prefix and fnmatchcase(its_rest, rest) if slash else fnmatchcase(name, prefix)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is on offer.
+
+    Args:
+        models: By the names clients ask for, without those that `passthrough` derives.
+        accounts: By their name in the catalog.
+        version: Changes exactly when something on offer changes.
+        warnings: What `check` and the log should say although it can be served.
+        without_effect: Keys of the file whose part is not built yet.
+    """
+
+    models: Mapping[str, Model]
+    accounts: Mapping[str, Account]
+    version: str
+    passthrough: tuple[Passthrough, ...] = ()
+    warnings: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
+    _derived: dict[str, Model] = field(default_factory=dict, repr=False, compare=False)
+
+    def resolve(self, name: str) -> Model | None:
+        """Turn the name a client asked for into its model; `None` when there is no such, or not here."""
+        model = self.models.get(name) or self._derived.get(name)
+        if model is None and self.passthrough:
+            model = self._derive(name)
+            if model is not None and len(self._derived) < _MOST_DERIVED:
+                self._derived[name] = model
+        return model
+
+    def nearest(self, name: str, count: int = 10) -> list[str]:
+        """Give the names on offer that look most like `name`, best first."""
+        return self._nearest.find(name, count)
+
+    def listed(self) -> Sequence[ListedModel]:
+        """Give everything on offer that can be named, for the list of models."""
+        return self._listed
+
+    def warm(self) -> None:
+        """Make what the first request would have to wait for: LiteLLM's table and the lists, some 80 ms; any thread."""
+        known.known_models()
+        self.nearest("")
+
+    def _derive(self, name: str) -> Model | None:
+        if not _NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in name.split("/")):
+            return None
+        entry = next((entry for entry in self.passthrough if entry.takes(name)), None)
+        found = self._deployed(name) if entry is not None else None
+        if entry is None or found is None:
+            return None
+        account, model = found
+        deployment = deployment_of(account, model, defaults=entry.defaults, drop_unsupported=entry.drop_unsupported)
+        return Model(name=name, deployments=(deployment,))
+
+    def _deployed(self, name: str) -> tuple[Account, str] | None:
+        prefix, slash, rest = name.partition("/")
+        account = self._account_for(prefix) if slash else None
+        if account is not None:
+            return account, rest
+        if slash:
+            return None
+        accounts = (self._account_for(provider) for provider in _providers_of(name))
+        return next(((account, name) for account in accounts if account is not None), None)
+
+    def _account_for(self, prefix: str) -> Account | None:
+        account = self.accounts.get(prefix) or self._by_provider.get(prefix)
+        if account is None or account.wire == "demo":
+            return None
+        row = providers()[account.provider]
+        return None if row.address_in_model and account.api_base is None else account
+
+    @cached_property
+    def _by_provider(self) -> Mapping[str, Account]:
+        first: dict[str, Account] = {}
+        for account in self.accounts.values():
+            first.setdefault(account.provider, account)
+        return first
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(model.id for model in self._listed)
+
+    @cached_property
+    def _listed(self) -> tuple[ListedModel, ...]:
+        listed = {name: _listed_model(model) for name, model in self.models.items()}
+        if self.passthrough:
+            for name in self._well_known():
+                if name not in listed and (model := self._derive(name)) is not None:
+                    listed[name] = _listed_model(model)
+        return tuple(listed.values())
+
+    def _well_known(self) -> Iterator[str]:
+        for account in self.accounts.values():
+            # Azure's deployments have names of their own: nothing is well known there.
+            if account.wire in {"demo", "azure"}:
+                continue
+            for model, _ in known.of_provider(account.provider):
+                bare = account is self._account_for(next(iter(_providers_of(model)), ""))
+                yield model if bare and "/" not in model else f"{account.name}/{model}"
+
+
+def deployment_of(account: Account, model: str, **given: object) -> Deployment:
+    """Make a deployment; what the catalog does not say about the model comes from LiteLLM's table."""
+    facts = known.find(account.provider, model)
+    if facts is not None:
+        usual: dict[str, object] = {
+            "context_length": facts.context_length,
+            "max_output_tokens": facts.max_output_tokens,
+            "capabilities": facts.capabilities,
+            "prices": facts.prices,
+        }
+        given = {**usual, **given}
+    return Deployment(account=account, model=model, **given)  # type: ignore[arg-type]  # names of Deployment's fields
+
+
+def _providers_of(name: str) -> Iterator[str]:
+    for prefix, families in _FAMILIES.items():
+        if name.startswith(prefix):
+            yield from families
+    found = known.known_models().get(name)
+    if found is not None:
+        yield found.provider
+
+
+def _listed_model(model: Model) -> ListedModel:
+    first = model.deployments[0]
+    prices = first.prices
+    pricing = {} if prices is None else {"prompt": _usd(prices.input), "completion": _usd(prices.output)}
+    if prices is not None and prices.cached is not None:
+        pricing["input_cache_read"] = _usd(prices.cached)
+    return ListedModel(
+        id=model.name,
+        created=CREATED,
+        owned_by=first.account.provider,
+        context_length=first.context_length,
+        max_output_tokens=first.max_output_tokens,
+        pricing=pricing,
+        capabilities=tuple(sorted(first.capabilities)),
+        providers=tuple(dict.fromkeys(deployment.account.provider for deployment in model.deployments)),
+        demo=first.account.wire == "demo",
+    )
+
+
+def _usd(price: float) -> str:
+    return f"{price:.12f}".rstrip("0").rstrip(".") or "0"

@@ -1,0 +1,34 @@
+"""The outermost target: HTTP, dialects, document passes and Python programs all enter here."""
+
+from collections.abc import Awaitable, Callable
+
+from llmgateway.exchange import Call, Exchange, Reply
+from llmgateway.gateway.target import Target
+
+
+class Gateway:
+    """One door for every call.
+
+    Args:
+        target: The layers around the models, put together in `app.py`.
+        close: Gives back what was opened for them.
+    """
+
+    def __init__(self, target: Target, close: Callable[[], Awaitable[None]]) -> None:
+        self._target = target
+        self._close = close
+
+    async def send(self, exchange: Exchange, call: Call) -> Reply:
+        """Answer a call and note its reply in the exchange.
+
+        Raises:
+            GatewayError: Whatever went wrong, with the status and the code for the client.
+        """
+        exchange.operation, exchange.requested_model, exchange.stream = call.operation, call.model, call.stream
+        reply = await self._target.send(exchange, call)
+        exchange.reply = reply
+        return reply
+
+    async def close(self) -> None:
+        """Close connections; calls in flight fail."""
+        await self._close()

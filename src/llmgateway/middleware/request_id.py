@@ -1,0 +1,34 @@
+"""Makes the exchange of a request and puts its ids on the answer."""
+
+import re
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmgateway.exchange import Exchange
+
+_VALID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestID:
+    """`X-Gateway-Request-ID` is always ours; `X-Request-ID` is the client's own, when it is a valid one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = scope["exchange"] = Exchange()
+        ours = exchange.id.encode()
+        theirs = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        if theirs is not None and _VALID.fullmatch(theirs):
+            exchange.client_id = theirs.decode()
+        ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]
+
+        async def send_with_ids(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *ids]
+            await send(message)
+
+        await self._app(scope, receive, send_with_ids)

@@ -1,0 +1,176 @@
+"""What LiteLLM raises, as our own errors: the one place of this package that catches everything.
+
+LiteLLM guesses an error's class from words in its text, so the status is taken from the provider's own answer,
+which hangs on the exception or on the one it was made from.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDict
+
+from llmgateway.catalog.model import Account
+from llmgateway.errors import GatewayError, InvalidRequestError, UnsupportedParameterError, UpstreamError
+from llmgateway.upstream.errors import fault_error, upstream_error
+from llmgateway.upstream.fault import Fault
+from llmgateway.upstream.scrub import scrub
+from llmgateway.upstream.transport import connection_failure
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_PREFIXES = re.compile(r"^(?:litellm\.\w+: |[\w ]*(?:Exception|Error)(?: - |: ))+")
+# Advice for those who call LiteLLM in a program, and the prompt itself.
+_ASIDES = re.compile(
+    r"\s*(?:To drop these, set|If you want to use these params|Received Messages=|LiteLLM Retried).*",
+    re.DOTALL,
+)
+_KINDS: Mapping[str, str] = {
+    "AuthenticationError": "authentication_error",
+    "ContentPolicyViolationError": "content_filter",
+    "ContextWindowExceededError": "context_length_exceeded",
+}
+_UNSUPPORTED = frozenset({"UnsupportedParamsError"})
+_CONNECTION = frozenset(
+    {
+        "APIConnectionError",
+        "Timeout",
+        "TimeoutException",
+        "TransportError",
+        "ConnectError",
+        "ReadError",
+        "ConnectTimeout",
+    }
+)
+_MAX_CAUSES = 10
+
+
+@contextmanager
+def translating(account: Account) -> Iterator[None]:
+    """Turn what goes wrong while a request is put into a provider's form into a 400: the request is at fault."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except Exception as error:
+        # LiteLLM raises whatever comes up: KeyError, bare Exception, its own and pydantic's.
+        raise _refused(error, account) from error
+
+
+@contextmanager
+def reading(account: Account) -> Iterator[None]:
+    """Turn what goes wrong while a provider's answer is read into the error it holds, or into a broken answer."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except (aiohttp.ClientError, OSError) as error:
+        raise connection_failure(error, account) from error
+    except Exception as error:
+        # The same: an answer of another shape ends in any kind of exception.
+        if _status(error) is not None and _is_litellm(error):
+            raise library_error(error, account) from error
+        raise UpstreamError(
+            f"{account.provider} sent an answer that is not in its own format.", may_retry=True
+        ) from error
+
+
+@contextmanager
+def calling(account: Account) -> Iterator[None]:
+    """Turn what a call made by LiteLLM itself ends with into our own error."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except Exception as error:
+        # The same.
+        raise library_error(error, account) from error
+
+
+def library_error(error: Exception, account: Account) -> GatewayError:
+    """Translate an exception of LiteLLM's, with the provider's own status, message and headers where they are there."""
+    name = type(error).__name__
+    if name in _UNSUPPORTED:
+        return UnsupportedParameterError(scrub(_message(error), account))
+    status = _status(error)
+    if status is None or name in _CONNECTION:
+        return UpstreamError(f"{account.provider}: {_lost(name)}.", may_retry=True)
+    message = _message(error)
+    headers = _headers(error)
+    body = _json_in(message)
+    if body is not None:
+        return upstream_error(status, body, headers, account)
+    kind = _KINDS.get(name)
+    return fault_error(status, Fault(message=message, kinds=(kind,) if kind else ()), headers, account)
+
+
+def _refused(error: Exception, account: Account) -> GatewayError:
+    if type(error).__name__ in _UNSUPPORTED:
+        return UnsupportedParameterError(scrub(_message(error), account))
+    if type(error).__name__ == "AuthenticationError":
+        return library_error(error, account)
+    reason = scrub(_message(error), account) if _is_litellm(error) else f"{type(error).__name__} in its translation"
+    return InvalidRequestError(f"This request cannot be put into the form that {account.provider} takes: {reason}")
+
+
+def _lost(name: str) -> str:
+    if name.startswith("Timeout") or name.endswith("Timeout"):
+        return "no answer in time"
+    return "the connection failed or the answer could not be read"
+
+
+def _is_litellm(error: Exception) -> bool:
+    return type(error).__module__.startswith("litellm")
+
+
+def _message(error: Exception) -> str:
+    text = str(getattr(error, "message", None) or error)
+    return _ASIDES.sub("", _PREFIXES.sub("", text)).strip()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those it was made from, the first one last."""
+    found: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of the provider's own answer: that of the innermost exception which has one."""
+    statuses = [status for cause in _causes(error) if (status := _own_status(cause)) is not None]
+    return statuses[-1] if statuses else None
+
+
+def _own_status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    for value in (getattr(response, "status_code", None), getattr(error, "status_code", None)):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _headers(error: BaseException) -> Mapping[str, str]:
+    for cause in reversed(list(_causes(error))):
+        headers: Any = getattr(getattr(cause, "response", None), "headers", None) or getattr(cause, "headers", None)
+        if headers:
+            return CIMultiDict((str(name), str(value)) for name, value in headers.items())
+    return _NO_HEADERS
+
+
+def _json_in(message: str) -> bytes | None:
+    """The provider's own error object, which LiteLLM puts into its message as text."""
+    start = message.find("{")
+    if start < 0:
+        return None
+    text = message[start : message.rfind("}") + 1].encode()
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return text if isinstance(found, dict) else None

@@ -1,0 +1,191 @@
+"""A provider's stream as it arrives, out as OpenAI's: an event leaves with the network read that brought its end."""
+
+import asyncio
+from collections import deque
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from llmgateway.catalog.model import Account
+from llmgateway.errors import GatewayError, UpstreamError
+from llmgateway.exchange import Streamed
+from llmgateway.upstream.errors import error_in_body
+from llmgateway.upstream.litellm.answers import ChunkWriter
+from llmgateway.upstream.litellm.errors import reading
+from llmgateway.upstream.litellm.pieces import usage_of
+from llmgateway.upstream.litellm.translation import Event, Framing, Reader, Wire
+from llmgateway.wire.sse import MAX_EVENT_BYTES, EventCutter, EventTooLongError, payload, split_events
+
+# A connection is worth keeping if its end follows the last event this soon; the client does not wait longer.
+_END_AFTER_LAST_S = 0.05
+
+
+class LineCutter:
+    """Bytes as they arrive in, whole lines out: the framing of providers that send one JSON object a line."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        """What is there of a line whose end has not come."""
+        return bytes(self._rest)
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Return all whole lines so far. Raises: EventTooLongError."""
+        if b"\n" not in received:
+            self._rest += received
+            if len(self._rest) > MAX_EVENT_BYTES:
+                raise EventTooLongError
+            return []
+        *lines, rest = (bytes(self._rest) + received).split(b"\n")
+        self._rest = bytearray(rest)
+        return [line for line in lines if line.strip()]
+
+
+class SentEventCutter:
+    """The same for server-sent events: the data of each."""
+
+    __slots__ = ("_cutter",)
+
+    def __init__(self) -> None:
+        self._cutter = EventCutter()
+
+    @property
+    def rest(self) -> bytes:
+        """What is there of an event whose end has not come."""
+        return self._cutter.rest
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Return the data of all whole events so far. Raises: EventTooLongError."""
+        found = (payload(event) for event in split_events(self._cutter.feed(received)))
+        return [content for content in found if content and content != b"[DONE]"]
+
+
+class TranslatedChunks:
+    """A stream's chunks as they arrive. Waiting for the next one may be cancelled and taken up again."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, account: Account, wire: Wire, reader: Reader, writer: ChunkWriter
+    ) -> None:
+        self._response = response
+        self._account = account
+        self._wire = wire
+        self._reader = reader
+        self._writer = writer
+        self._cutter = _cutter(wire.framing)
+        self._ready: deque[bytes] = deque()
+        self._held = b""
+        self._failure: GatewayError | None = None
+        self._last_seen = False
+        self._over = False
+        self.stream = Streamed(chunks=self, model=writer.model)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def prime(self) -> None:
+        """Wait for the first event that is more than an announcement.
+
+        Raises:
+            UpstreamError: An error instead of it, or nothing at all.
+        """
+        self._ready.append(await self._read())
+
+    async def __anext__(self) -> bytes:
+        if self._ready:
+            return self._ready.popleft()
+        if self._over:
+            await self._finish()
+            raise StopAsyncIteration
+        return await self._read()
+
+    async def aclose(self) -> None:
+        self._over = True
+        self._response.close()
+
+    async def _read(self) -> bytes:
+        content = self._response.content
+        while self._failure is None:
+            try:
+                with reading(self._account):
+                    received = await content.readany()
+                chunks = self._take(received) if received else self._end()
+            except GatewayError as error:
+                self._fail(error)
+                raise
+            if chunks:
+                return chunks
+        raise self._failure
+
+    def _take(self, received: bytes) -> bytes:
+        """Write what these bytes complete; a failure among them is raised by the next read, after what came before."""
+        parts: list[bytes] = []
+        try:
+            with reading(self._account):
+                for content in self._cutter.feed(received):
+                    parts.append(self._event(content))
+                    if self._over:
+                        break
+        except GatewayError as error:
+            self._fail(error)
+        self._note_usage()
+        return b"".join(parts)
+
+    def _event(self, content: bytes) -> bytes:
+        error = error_in_body(content, self._response.headers, self._account)
+        if error is not None:
+            raise error
+        event: Event = msgspec.json.decode(content)
+        chunks = b"".join(map(self._writer.write, self._reader.event(event)))
+        if self._wire.is_preamble(event):
+            self._held += chunks
+            return b""
+        chunks, self._held = self._held + chunks, b""
+        if not self._wire.is_last(event):
+            return chunks
+        self._last_seen = True
+        return chunks + self._whole() if self._wire.ends_at_last else chunks
+
+    def _whole(self) -> bytes:
+        self._over = True
+        return self._writer.finish()
+
+    def _end(self) -> bytes:
+        """The connection ended: a whole answer only if the event that ends one has come."""
+        rest = self._cutter.rest.strip()
+        if rest and (error := error_in_body(rest, self._response.headers, self._account)) is not None:
+            raise error
+        # The last event's blank line may be missing; half an event is not JSON and fails.
+        chunks = self._take(b"\n\n") if rest and not self._last_seen else b""
+        if self._over:
+            return chunks
+        if not self._last_seen:
+            raise UpstreamError(
+                f"{self._account.provider} ended the stream before the answer was complete.", may_retry=True
+            )
+        return chunks + self._whole()
+
+    def _fail(self, error: GatewayError) -> None:
+        self._failure = error
+        self._response.close()
+
+    def _note_usage(self) -> None:
+        self.stream.usage = usage_of(self._writer.usage)
+        self.stream.model = self._writer.model
+
+    async def _finish(self) -> None:
+        """Give the connection back for the next call, if its end is near."""
+        try:
+            async with asyncio.timeout(_END_AFTER_LAST_S):
+                while await self._response.content.readany():
+                    continue
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self._response.close()
+
+
+def _cutter(framing: Framing) -> Any:
+    return LineCutter() if framing == "lines" else SentEventCutter()

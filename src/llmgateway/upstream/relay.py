@@ -1,0 +1,219 @@
+"""OpenAI's wire: a client's bytes go through with only the model's name and defaults set; the answer's bytes come back."""
+
+import asyncio
+from functools import lru_cache
+from typing import Self
+from urllib.parse import quote
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.errors import GatewayError, UpstreamError
+from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
+from llmgateway.upstream.errors import upstream_error
+from llmgateway.upstream.transport import Transport, connection_failure, read_body
+from llmgateway.wire.answers import Answer, read_answer
+from llmgateway.wire.rewrite import rewrite
+from llmgateway.wire.sse import DONE, ChatScan, EventTooLongError
+
+PATHS: dict[Operation, str] = {
+    "chat": "/chat/completions",
+    "completion": "/completions",
+    "embedding": "/embeddings",
+}
+# A stream's connection is worth keeping if its end follows `[DONE]` this soon; the client does not wait longer.
+_END_AFTER_DONE_S = 0.05
+_PASSED_ON = ("x-request-id", "request-id", "retry-after")
+
+
+class Relay:
+    """The upstream for every provider that speaks OpenAI's wire, Azure's form of it included."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(self, deployment: Deployment, call: Call) -> Reply:
+        account = deployment.account
+        body = rewrite(
+            call.body,
+            deployment.model,
+            deployment.defaults,
+            renames=account.renames,
+            ask_usage=call.stream and not call.include_usage,
+            drop_stream_options=not account.takes_stream_options,
+        )
+        url = address(account.wire, account.api_base or "", deployment.model, account.api_version, call.operation)
+        response = await self._transport.post(account, url, credentials(account.wire, account.api_key), body)
+        if response.status != 200:  # noqa: PLR2004  OK
+            body = await read_body(response, account)
+            raise upstream_error(response.status, body, response.headers, account)
+        if call.stream:
+            return await _streamed(response, account, include_usage=call.include_usage)
+        return _complete(await read_body(response, account), response, account)
+
+    async def close(self) -> None:
+        """Nothing of its own: the transport belongs to whoever made it."""
+
+
+@lru_cache(maxsize=4096)
+def address(wire: str, api_base: str, model: str, api_version: str | None, operation: Operation) -> URL:
+    """Where an operation is served: the account's address and a path from the table above, nothing of the client's.
+
+    Azure names the deployment in the path (Azure OpenAI REST API reference).
+    """
+    if wire == "azure":
+        # One path segment, whatever the name holds.
+        place = f"/openai/deployments/{quote(model, safe='')}{PATHS[operation]}?api-version={quote(api_version or '')}"
+        return URL(api_base.rstrip("/") + place, encoded=True)
+    return URL(api_base.rstrip("/") + PATHS[operation])
+
+
+@lru_cache(maxsize=4096)
+def credentials(wire: str, api_key: str | None) -> CIMultiDict[str]:
+    """Return the header that proves who we are; none for a local server without a key."""
+    if not api_key:
+        return CIMultiDict()
+    return CIMultiDict({"api-key": api_key} if wire == "azure" else {"Authorization": f"Bearer {api_key}"})
+
+
+def _passed_on(response: aiohttp.ClientResponse) -> list[Header]:
+    """The rate-limit and request-id headers of the upstream, renamed so that nobody takes them for ours."""
+    return [
+        (b"x-upstream-" + name.lower().removeprefix("x-").encode(), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+        if (lower := name.lower()) in _PASSED_ON or lower.startswith("x-ratelimit-")
+    ]
+
+
+def _usage(answer: Answer | None) -> Usage | None:
+    if answer is None or (fields := answer.usage) is None:
+        return None
+    prompt, completion = fields.prompt_tokens_details, fields.completion_tokens_details
+    return Usage(
+        prompt_tokens=fields.prompt_tokens or 0,
+        completion_tokens=fields.completion_tokens or 0,
+        cached_tokens=(prompt.cached_tokens if prompt else None) or 0,
+        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
+    )
+
+
+def _complete(body: bytes, response: aiohttp.ClientResponse, account: Account) -> Complete:
+    answer = read_answer(body)
+    if answer is None:
+        raise UpstreamError(f"{account.provider} sent an answer that is not JSON.", may_retry=True)
+    if answer.error:
+        raise _hidden_error(body, response, account)
+    return Complete(body, _usage(answer), _passed_on(response), answer.model)
+
+
+def _hidden_error(body: bytes, response: aiohttp.ClientResponse, account: Account) -> GatewayError:
+    """An error that came with status 200: as if it had come with the status its own type and code stand for."""
+    return upstream_error(200, body, response.headers, account)
+
+
+async def _streamed(response: aiohttp.ClientResponse, account: Account, *, include_usage: bool) -> Streamed:
+    stream = Streamed(chunks=(chunks := RelayChunks(response, account, include_usage=include_usage)))
+    chunks.stream = stream
+    try:
+        await chunks.prime()
+    except BaseException:
+        await chunks.aclose()
+        raise
+    stream.headers = _passed_on(response)
+    return stream
+
+
+class RelayChunks:
+    """A stream's events as they arrive. Waiting for the next one may be cancelled and taken up again."""
+
+    __slots__ = ("_account", "_first", "_over", "_response", "_scan", "stream")
+
+    def __init__(self, response: aiohttp.ClientResponse, account: Account, *, include_usage: bool) -> None:
+        self._response = response
+        self._account = account
+        self._scan = ChatScan(include_usage=include_usage)
+        self._first = b""
+        self._over = False
+        self.stream: Streamed | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def prime(self) -> None:
+        """Wait for the first event. Raises: UpstreamError for an error instead of one, or for nothing at all."""
+        self._first = await self._read()
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await self._read()
+
+    async def aclose(self) -> None:
+        self._note_usage()
+        self._response.close()
+
+    async def _read(self) -> bytes:
+        scan = self._scan
+        if self._over or scan.done:
+            await self._finish()
+        if scan.error is not None:
+            raise self._failed(scan.error)
+        content = self._response.content
+        try:
+            # An upstream that is never silent must not keep the rest of the process waiting: each turn awaits.
+            while received := await content.readany():
+                if events := scan.feed(received):
+                    return events
+                if scan.error is not None:
+                    raise self._failed(scan.error)
+        except EventTooLongError:
+            raise self._broken("sends an event without an end") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_failure(error, self._account) from error
+        return await self._ended()
+
+    async def _ended(self) -> bytes:
+        """The connection ended without `[DONE]`: whole only if the last events say why the answer stops."""
+        self._over = True
+        rest = self._scan.rest.strip()
+        if rest in {b"data: [DONE]", b"data:[DONE]"}:
+            return DONE
+        if not self._scan.started:
+            raise self._no_stream(rest)
+        if rest or not self._scan.finished:
+            raise self._broken("ended the stream before the answer was complete")
+        return DONE
+
+    async def _finish(self) -> None:
+        """Give the connection back for the next call, if its end is near, and stop."""
+        self._note_usage()
+        try:
+            async with asyncio.timeout(_END_AFTER_DONE_S):
+                while not self._over and await self._response.content.readany():
+                    continue
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self._response.close()
+        raise StopAsyncIteration
+
+    def _note_usage(self) -> None:
+        if self.stream is not None and (answer := self._scan.usage()) is not None:
+            self.stream.usage = _usage(answer)
+            self.stream.model = answer.model
+
+    def _failed(self, payload: bytes) -> GatewayError:
+        self._response.close()
+        return upstream_error(200, payload, self._response.headers, self._account)
+
+    def _no_stream(self, body: bytes) -> GatewayError:
+        """Status 200 and not one event: an error as plain JSON, another kind of answer, or nothing."""
+        answer = read_answer(body)
+        if answer is not None and answer.error:
+            return self._failed(body)
+        return self._broken("answered a request for a stream with something else" if body else "sent an empty stream")
+
+    def _broken(self, what: str) -> UpstreamError:
+        self._response.close()
+        return UpstreamError(f"{self._account.provider} {what}.", may_retry=True)

@@ -1,0 +1,148 @@
+"""The wire to providers: one pool of connections per account, and every failure of a connection as our own error.
+
+The one place that opens connections to providers. It follows no redirect, keeps no cookie, reads no proxy from the
+environment and knows no deadline: that is the caller's.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+from yarl import URL
+
+from llmgateway.catalog.model import Account
+from llmgateway.errors import UpstreamError
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+_CONNECTIONS = 4096
+_CACHED_URLS = 4096
+_KEEP_ALIVE_S = 30.0
+_DNS_TTL_S = 60
+# Providers behind content networks answer with headers longer than aiohttp's 8 KB.
+_MAX_HEADER_BYTES = 32 * 1024
+_DEFAULT_HEADERS = {
+    "Accept": "*/*",
+    # A compressed event stream is held back by its compressor; and unpacking costs more than the bytes.
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": "llmgateway",
+}
+
+
+class Transport:
+    """Connections to providers, pooled by account and kept alive.
+
+    Args:
+        connect_timeout_s: How long a TCP and TLS handshake may take.
+        max_connections: Per account whose catalog entry sets no `concurrent` limit.
+        ssl_context: Whom to trust; `None` is the system's own roots, verified.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float = 5.0,
+        max_connections: int = _CONNECTIONS,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._max_connections = max_connections
+        self._ssl: ssl.SSLContext | bool = ssl_context or True
+        # By limit too: a changed catalog gets a new pool, and calls in flight keep the one they run on.
+        self._sessions: dict[tuple[str, int], aiohttp.ClientSession] = {}
+        self._urls: dict[str, URL] = {}
+
+    async def post(self, account: Account, url: URL, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
+        """Send a body and return when the answer's head is there, whatever its status.
+
+        The caller reads the answer to its end (`read_body`, `response.content`) or calls `response.close()`.
+        The headers replace this transport's own of the same name; a `CIMultiDict` that is kept is the fastest.
+
+        Raises:
+            UpstreamError: No connection, or it was lost before the answer's head.
+        """
+        session = self._sessions.get((account.name, account.limits.concurrent or self._max_connections))
+        if session is None:
+            session = self._open(account)
+        try:
+            return await session.post(url, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_failure(error, account) from error
+
+    def url(self, text: str) -> URL:
+        """Parse an address once: the catalog has few, and each call needs one."""
+        url = self._urls.get(text)
+        if url is None:
+            if len(self._urls) >= _CACHED_URLS:
+                self._urls.clear()
+            url = self._urls[text] = URL(text)
+        return url
+
+    async def close(self) -> None:
+        """Close every connection, used or not."""
+        sessions = list(self._sessions.values())
+        self._sessions.clear()
+        await asyncio.gather(*(session.close() for session in sessions))
+
+    def _open(self, account: Account) -> aiohttp.ClientSession:
+        limit = account.limits.concurrent or self._max_connections
+        connector = aiohttp.TCPConnector(
+            limit=limit, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S, ssl=self._ssl
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_DEFAULT_HEADERS,
+            timeout=self._timeout,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+        )
+        self._sessions[account.name, limit] = session
+        return session
+
+
+async def read_body(
+    response: aiohttp.ClientResponse, account: Account, *, max_bytes: int = MAX_RESPONSE_BYTES
+) -> bytes:
+    """Read an answer whole; its connection goes back to the pool, or is closed when the wait is cancelled.
+
+    Raises:
+        UpstreamError: The connection was lost, or the answer is longer than `max_bytes`.
+    """
+    pieces: list[bytes] = []
+    size_bytes = 0
+    try:
+        async for piece in response.content.iter_any():
+            size_bytes += len(piece)
+            if size_bytes > max_bytes:
+                raise UpstreamError(
+                    f"{account.provider} answered with more than {max_bytes} bytes, which is as much as is accepted.",
+                    upstream_status=response.status,
+                )
+            pieces.append(piece)
+    except (aiohttp.ClientError, OSError) as error:
+        raise connection_failure(error, account) from error
+    finally:
+        # Does nothing to a connection whose answer ended: that one is back in the pool already.
+        response.close()
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def connection_failure(error: Exception, account: Account) -> UpstreamError:
+    """Turn what aiohttp or the operating system raised into our own error, without the address it went to."""
+    reason = next((text for kind, text in _REASONS if isinstance(error, kind)), _LOST)
+    return UpstreamError(f"{account.provider}: {reason}.", may_retry=not isinstance(error, _LASTING))
+
+
+# The first that fits: aiohttp's classes inherit from each other.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientSSLError, "no secure connection; its certificate is not trusted, or TLS is not spoken there"),
+    (aiohttp.ClientConnectorDNSError, "its host name was not found; check the account's api_base and the name service"),
+    (TimeoutError, "no connection in time; check the account's api_base and that the provider runs"),
+    (aiohttp.ClientConnectorError, "no connection; check the account's api_base and that the provider runs"),
+    (aiohttp.InvalidURL, "the account's api_base is not an address"),
+    (aiohttp.ClientResponseError, "the answer was not valid HTTP"),
+)
+_LOST = "the connection was lost before the answer was complete"
+_LASTING = (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL)

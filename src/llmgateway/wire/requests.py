@@ -1,0 +1,76 @@
+"""What the gateway itself reads of a request. Every other field passes by unread, for the upstream to judge."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from llmgateway.wire.codec import decode
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+Name = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class StreamOptions(Struct):
+    """OpenAI's `stream_options`."""
+
+    include_usage: bool | None = None
+
+
+class Asked(Struct, kw_only=True):
+    """The fields that every operation shares."""
+
+    model: Name
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class Part(Struct):
+    """One part of a message's content: text, image, audio, file …, told apart by the upstream."""
+
+    type: str
+
+
+class Message(Struct):
+    """One message of a chat."""
+
+    role: Role
+    content: str | list[Part] | None = None
+
+
+class ChatRequest(Asked, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+
+
+class CompletionRequest(Asked, kw_only=True):
+    """`POST /v1/completions`: a text, several, or the same as token ids."""
+
+    prompt: str | list[str | int | list[int]]
+
+
+class EmbeddingRequest(Asked, kw_only=True):
+    """`POST /v1/embeddings`."""
+
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[str | int | list[int]], Meta(min_length=1)]
+
+
+_CHAT = msgspec.json.Decoder(ChatRequest)
+_COMPLETION = msgspec.json.Decoder(CompletionRequest)
+_EMBEDDING = msgspec.json.Decoder(EmbeddingRequest)
+
+
+def read_chat(body: bytes) -> Asked:
+    """Check a chat request. Raises: InvalidJSONError, InvalidRequestError."""
+    return decode(_CHAT, body)
+
+
+def read_completion(body: bytes) -> Asked:
+    """Check a legacy completion request. Raises: InvalidJSONError, InvalidRequestError."""
+    return decode(_COMPLETION, body)
+
+
+def read_embedding(body: bytes) -> Asked:
+    """Check an embedding request. Raises: InvalidJSONError, InvalidRequestError."""
+    return decode(_EMBEDDING, body)

@@ -1,0 +1,53 @@
+"""A client's body made ready for an upstream: values stay the bytes they were, only whole fields are set."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_JSON = msgspec.json.Encoder()
+_WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+
+def rewrite(
+    body: bytes,
+    model: str,
+    defaults: Mapping[str, Any],
+    *,
+    renames: Mapping[str, str] = MappingProxyType({}),
+    ask_usage: bool = False,
+    drop_stream_options: bool = False,
+) -> bytes:
+    """Set `model`, add the defaults that the client left out, and ask a stream for its usage.
+
+    It always encodes anew, so that a name given twice reaches the upstream once, with the value that was checked.
+
+    Args:
+        body: A JSON object, already checked.
+        renames: Fields that go out under another name, unless the client uses that one too.
+        ask_usage: Set `stream_options.include_usage`, keeping the client's other stream options.
+        drop_stream_options: Leave `stream_options` out, for a provider that refuses them.
+    """
+    fields = _FIELDS.decode(body)
+    fields["model"] = msgspec.Raw(_JSON.encode(model))
+    for name, value in defaults.items():
+        if name not in fields:
+            fields[name] = msgspec.Raw(_JSON.encode(value))
+    for name, its_name in renames.items():
+        if name in fields:
+            fields.setdefault(its_name, fields.pop(name))
+    if drop_stream_options:
+        fields.pop("stream_options", None)
+    elif ask_usage:
+        fields["stream_options"] = _asking_usage(fields.get("stream_options"))
+    return _JSON.encode(fields)
+
+
+def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
+    if options is None or bytes(options) == b"null":
+        return _WITH_USAGE
+    fields = _FIELDS.decode(options)
+    fields["include_usage"] = msgspec.Raw(b"true")
+    return msgspec.Raw(_JSON.encode(fields))

@@ -1,0 +1,180 @@
+"""Server-sent events as bytes: cut at event ends, looked at without parsing, never changed.
+
+An event is text up to and with a blank line; lines end in LF, CRLF or CR (WHATWG HTML, section 9.2.6).
+"""
+
+import re
+
+from llmgateway.wire.answers import Answer, alone, read_answer
+
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": keep-alive\n\n"
+# An event longer than this is no event: the largest are images as base64.
+MAX_EVENT_BYTES = 32 * 1024 * 1024
+
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][^\r\n]*(?:\r\n\r\n|\n\n|\r\r|\n\r\n)")
+# JSON escapes quotes within text, so these can only be field names.
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_ERROR_NAME = re.compile(rb"(?:^|[\r\n])event: ?error")
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]|' + _ERROR_NAME.pattern)
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+
+
+class EventTooLongError(ValueError):
+    """The upstream sends without ever ending an event."""
+
+
+class EventCutter:
+    """Bytes as they arrive in, whole events out; what is left of an event waits for its end.
+
+    Only whole events go on, so that an error event can follow at any time and is never glued to half a line.
+    """
+
+    __slots__ = ("_max_event_bytes", "_rest")
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._rest = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        """What is there of an event whose end has not come."""
+        return bytes(self._rest)
+
+    def feed(self, received: bytes) -> bytes:
+        """Return all whole events so far, unchanged. Raises: EventTooLongError."""
+        if not self._rest and received.endswith((b"\n\n", b"\r\n\r\n")):
+            return received
+        # A blank line may lie across the seam, so three bytes of the old part are looked at again.
+        start = max(0, len(self._rest) - 3)
+        self._rest += received
+        end = max(
+            at + len(blank) if (at := self._rest.rfind(blank, start)) >= 0 else 0
+            for blank in (b"\n\n", b"\n\r\n", b"\r\r")
+        )
+        events = bytes(self._rest[:end])
+        del self._rest[:end]
+        if len(self._rest) > self._max_event_bytes:
+            raise EventTooLongError
+        return events
+
+
+def split_events(events: bytes) -> list[bytes]:
+    """Split whole events into one item each, each with its blank line."""
+    pieces = []
+    start = 0
+    for match in _BLANK_LINE.finditer(events):
+        pieces.append(events[start : match.end()])
+        start = match.end()
+    if start < len(events):
+        pieces.append(events[start:])
+    return pieces
+
+
+def payload(event: bytes) -> bytes:
+    """Return an event's data: its `data:` lines, joined by LF."""
+    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def _error_of(event: bytes) -> bytes | None:
+    """Return the payload of an event that says so by name, or by a top-level `error` that is not null."""
+    found = payload(event)
+    if _ERROR_NAME.search(event):
+        return found
+    answer = read_answer(found)
+    return found if answer is not None and answer.error else None
+
+
+class ChatScan:
+    """Reads a chat or completion stream as it passes: usage, errors, its end; drops what the client did not ask for.
+
+    `error` is the payload of the upstream's error event, once one has come.
+
+    Args:
+        include_usage: Whether the client asked for the chunk with `choices: []` and a usage. If not, it is taken out;
+            if so, and the provider tells the usage beside its choices only, one is made before the end.
+    """
+
+    __slots__ = ("_cutter", "_include_usage", "_last", "_usage_alone", "_usage_event", "done", "error")
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._cutter = EventCutter()
+        self._include_usage = include_usage
+        self._usage_alone = False
+        self._last = (b"", b"")
+        self._usage_event = b""
+        self.done = False
+        self.error: bytes | None = None
+
+    def feed(self, received: bytes) -> bytes:
+        """Take what arrived, return what may go on: whole events, or nothing yet.
+
+        After `data: [DONE]` nothing goes on; at an error event `error` is set and that event is held back.
+
+        Raises:
+            EventTooLongError: The upstream never ends an event.
+        """
+        events = self._cutter.feed(received)
+        if not events:
+            return events
+        self._last = (self._last[1], events)
+        end = _DONE.search(events) if b"[DONE]" in events else None
+        if end is not None:
+            self.done = True
+            events = events[: end.end()]
+        if b'"error"' in events or b"event:" in events:
+            events = self._until_error(events)
+        if b'"usage"' in events and _USAGE.search(events):
+            events = self._note_usage(events)
+        if end is not None and self._include_usage and self._usage_event and not self._usage_alone:
+            events = self._with_usage(events)
+        return events
+
+    @property
+    def rest(self) -> bytes:
+        """What is there of an event whose end has not come."""
+        return self._cutter.rest
+
+    @property
+    def started(self) -> bool:
+        """Whether any event has come."""
+        return bool(self._last[1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether an answer that ends without `[DONE]` had said why it stops: some providers leave `[DONE]` out."""
+        return any(_FINISHED.search(events) for events in self._last)
+
+    def usage(self) -> Answer | None:
+        """The last event that carried a usage."""
+        return read_answer(payload(self._usage_event)) if self._usage_event else None
+
+    def _until_error(self, events: bytes) -> bytes:
+        if not _ERROR.search(events):
+            return events
+        kept = []
+        for event in split_events(events):
+            if _ERROR.search(event) and (error := _error_of(event)) is not None:
+                self.error = error
+                break
+            kept.append(event)
+        return b"".join(kept)
+
+    def _note_usage(self, events: bytes) -> bytes:
+        kept = []
+        for event in split_events(events):
+            if _USAGE.search(event):
+                self._usage_event = event
+                self._usage_alone = _NO_CHOICES.search(event) is not None
+                if self._usage_alone and not self._include_usage:
+                    continue
+            kept.append(event)
+        return b"".join(kept)
+
+    def _with_usage(self, events: bytes) -> bytes:
+        *before, done = split_events(events)
+        chunk = alone(payload(self._usage_event))
+        return b"".join(before) + (b"data: " + chunk + b"\n\n" if chunk else b"") + done

@@ -1,0 +1,47 @@
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from tests.running import Running, running
+from tests.upstreams.openai_wire import OpenAIWire
+from tests.upstreams.server import Player
+
+Serve = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {}
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Serve a catalog: `await gateway(yaml, environ=…, request_timeout_s=…)`."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(
+            catalog: str | None = None, *, environ: Mapping[str, str] | None = None, **settings: object
+        ) -> Running:
+            return await stack.enter_async_context(running(tmp_path, catalog, environ=environ, **settings))
+
+        yield serve
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Player]:
+    """A provider that speaks OpenAI's wire."""
+    async with Player(OpenAIWire()) as player:
+        yield player
+
+
+@pytest.fixture
+def catalog(provider: Player) -> str:
+    """One model, `chat`, at that provider."""
+    return f"""
+        providers:
+          main: {{provider: openai, api_key: "${{KEY:-sk-upstream}}", api_base: "{provider.base}"}}
+        models:
+          - {{name: chat, deployments: [{{provider: main, model: gpt-4o}}]}}
+          - {{name: embed, deployments: [{{provider: main, model: text-embedding-3-small}}]}}
+    """

@@ -1,0 +1,78 @@
+import asyncio
+
+import pytest
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.errors import ProviderTimeoutError, UpstreamError
+from llmgateway.exchange import Reply, Streamed
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
+
+
+async def silence() -> Reply:
+    await asyncio.Event().wait()
+    return ANSWER
+
+
+async def test_an_attempt_is_written_down() -> None:
+    asked = exchange()
+
+    await attempts(Scripted(ANSWER)).send(asked, DEPLOYMENT, CALL)
+
+    (attempt,) = asked.attempts
+    assert (attempt.provider, attempt.model, attempt.outcome) == ("main", "gpt-4o", "ok")
+    assert attempt.ended is not None
+    assert (asked.provider, asked.upstream_model) == ("main", "gpt-4o")
+
+
+async def test_a_failure_is_written_down_with_its_status() -> None:
+    asked = exchange()
+
+    with pytest.raises(UpstreamError):
+        await attempts(Scripted(UpstreamError("x", upstream_status=503))).send(asked, DEPLOYMENT, CALL)
+
+    assert (asked.attempts[0].outcome, asked.attempts[0].upstream_status) == ("provider_unavailable", 503)
+
+
+async def test_the_requests_deadline_ends_an_attempt() -> None:
+    asked = exchange(within_s=0.05)
+
+    with pytest.raises(ProviderTimeoutError, match=r"openai did not answer within 0\.0"):
+        await attempts(Scripted(silence)).send(asked, DEPLOYMENT, CALL)
+
+    assert asked.attempts[0].outcome == "provider_timeout"
+
+
+async def test_the_accounts_time_limit_ends_an_attempt() -> None:
+    slow = Deployment(Account("main", "openai", "openai", timeout_s=0.05), "gpt-4o")
+
+    with pytest.raises(ProviderTimeoutError):
+        await attempts(Scripted(silence)).send(exchange(), slow, CALL)
+
+
+async def test_the_first_token_has_its_own_limit() -> None:
+    with pytest.raises(ProviderTimeoutError):
+        await attempts(Scripted(silence), first_token_s=0.05).send(exchange(), DEPLOYMENT, STREAM)
+
+
+async def test_a_cancelled_attempt_is_no_failure() -> None:
+    asked = exchange()
+    task = asyncio.get_running_loop().create_task(attempts(Scripted(silence)).send(asked, DEPLOYMENT, CALL))
+    await asyncio.sleep(0)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert asked.attempts[0].outcome == "cancelled"
+
+
+async def test_a_streams_attempt_lasts_until_its_last_chunk() -> None:
+    asked = exchange()
+
+    reply = await attempts(Scripted(Streamed(pieces(b"a", b"b")))).send(asked, DEPLOYMENT, STREAM)
+
+    (attempt,) = asked.attempts
+    assert isinstance(reply, Streamed)
+    assert attempt.first_chunk is not None
+    assert attempt.outcome is None
+    assert [chunk async for chunk in reply.chunks] == [b"a", b"b"]
+    assert attempt.outcome == "ok"

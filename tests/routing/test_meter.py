@@ -1,0 +1,103 @@
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from llmgateway.errors import ProviderTimeoutError, UpstreamError
+from llmgateway.exchange import Attempt, Exchange
+from llmgateway.routing.meter import MeteredChunks
+from tests.routing.scripted import exchange, pieces
+
+
+async def paced(pause_s: float, count: int = 3) -> AsyncGenerator[bytes]:
+    for number in range(count):
+        await asyncio.sleep(pause_s)
+        yield b"%d" % number
+
+
+def metered(
+    chunks: AsyncGenerator[bytes], *, idle_s: float = 5, within_s: float | None = None
+) -> tuple[MeteredChunks, Attempt]:
+    attempt = Attempt("main", "m", 0.0)
+    made: Exchange = exchange(within_s)
+    return MeteredChunks(chunks, attempt, made, idle_s=idle_s), attempt
+
+
+async def test_pitfall_007_a_pause_below_the_limit_passes() -> None:
+    chunks, attempt = metered(paced(0.09), idle_s=0.1)
+
+    assert [chunk async for chunk in chunks] == [b"0", b"1", b"2"]
+    assert attempt.outcome == "ok"
+
+
+async def test_pitfall_006_a_silence_above_the_limit_ends_the_stream() -> None:
+    source = paced(0.3)
+    chunks, attempt = metered(source, idle_s=0.1)
+
+    with pytest.raises(ProviderTimeoutError, match=r"silent for 0\.1 s"):
+        await anext(chunks)
+
+    assert attempt.outcome == "provider_timeout"
+    assert [chunk async for chunk in source] == [], "the upstream was closed"
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+
+
+async def test_the_time_that_the_reader_takes_is_not_silence() -> None:
+    chunks, _ = metered(paced(0.01), idle_s=0.1)
+
+    assert await anext(chunks) == b"0"
+    await asyncio.sleep(0.25)
+    assert await anext(chunks) == b"1"
+    await chunks.aclose()
+
+
+async def test_the_requests_time_ends_a_stream_that_never_pauses() -> None:
+    chunks, _ = metered(paced(0.01, count=1000), within_s=0.15)
+
+    with pytest.raises(ProviderTimeoutError, match="did not complete its answer in time"):
+        async for _ in chunks:
+            pass
+
+
+async def test_the_total_limit_does_not_fire_early() -> None:
+    chunks, _ = metered(paced(0.05), within_s=0.6)
+
+    assert len([chunk async for chunk in chunks]) == 3
+
+
+async def test_a_reader_that_stops_ends_the_upstream() -> None:
+    source = pieces(b"a", b"b")
+    chunks, attempt = metered(source)
+
+    await anext(chunks)
+    await chunks.aclose()
+
+    assert attempt.outcome == "cancelled"
+    assert [chunk async for chunk in source] == []
+
+
+async def test_a_cancelled_reader_is_no_timeout() -> None:
+    chunks, attempt = metered(paced(5))
+    task = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0.01)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert attempt.outcome == "cancelled"
+
+
+async def test_an_upstreams_failure_is_written_down() -> None:
+    async def broken() -> AsyncGenerator[bytes]:
+        yield b"a"
+        raise UpstreamError("lost")
+
+    chunks, attempt = metered(broken())
+
+    await anext(chunks)
+    with pytest.raises(UpstreamError):
+        await anext(chunks)
+
+    assert attempt.outcome == "provider_unavailable"

@@ -1,0 +1,103 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llmgateway.errors import ContextLengthError, UpstreamError, UpstreamRateLimitedError, UpstreamRejectedError
+from llmgateway.routing.retry import Retry, RetryPolicy
+from tenacity import AsyncRetrying, Future, RetryCallState
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, Scripted, attempts, exchange
+
+FAST = RetryPolicy(max_retries=2, min_delay_s=0.001, max_delay_s=0.002)
+
+
+def lost() -> UpstreamError:
+    return UpstreamError("lost", may_retry=True)
+
+
+async def test_a_failure_that_time_may_heal_is_tried_again() -> None:
+    upstream, asked = Scripted(lost(), lost(), ANSWER), exchange()
+
+    reply = await Retry(attempts(upstream), FAST).send(asked, DEPLOYMENT, CALL)
+
+    assert reply is ANSWER
+    assert [attempt.outcome for attempt in asked.attempts] == ["provider_unavailable", "provider_unavailable", "ok"]
+
+
+async def test_the_policy_says_how_often() -> None:
+    upstream = Scripted(*(lost() for _ in range(9)))
+
+    with pytest.raises(UpstreamError):
+        await Retry(attempts(upstream), FAST).send(exchange(), DEPLOYMENT, CALL)
+
+    assert upstream.calls == 3
+
+
+async def test_no_retries_is_a_policy_too() -> None:
+    upstream = Scripted(lost())
+
+    with pytest.raises(UpstreamError):
+        await Retry(attempts(upstream), RetryPolicy(max_retries=0)).send(exchange(), DEPLOYMENT, CALL)
+
+    assert upstream.calls == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UpstreamRejectedError("no", upstream_status=404), UpstreamError("broken"), ContextLengthError("too long")],
+)
+async def test_what_would_fail_again_is_not_tried_again(error: Exception) -> None:
+    upstream = Scripted(error)
+
+    with pytest.raises(type(error)):
+        await Retry(attempts(upstream), FAST).send(exchange(), DEPLOYMENT, CALL)
+
+    assert upstream.calls == 1
+
+
+async def test_pitfall_058_retry_after_is_waited_for() -> None:
+    upstream = Scripted(UpstreamRateLimitedError("slow down", may_retry=True, retry_after_s=0.3), ANSWER)
+    started = time.perf_counter()
+
+    await Retry(attempts(upstream), FAST).send(exchange(within_s=5), DEPLOYMENT, CALL)
+
+    assert time.perf_counter() - started >= 0.3
+
+
+async def test_a_retry_after_beyond_the_deadline_means_no_wait() -> None:
+    upstream = Scripted(UpstreamRateLimitedError("slow down", may_retry=True, retry_after_s=60))
+    started = time.perf_counter()
+
+    with pytest.raises(UpstreamRateLimitedError):
+        await Retry(attempts(upstream), FAST).send(exchange(within_s=5), DEPLOYMENT, CALL)
+
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_second_failure_that_is_final_ends_it() -> None:
+    upstream = Scripted(lost(), UpstreamRejectedError("no", upstream_status=400))
+
+    with pytest.raises(UpstreamRejectedError):
+        await Retry(attempts(upstream), FAST).send(exchange(), DEPLOYMENT, CALL)
+
+    assert upstream.calls == 2
+
+
+@given(st.integers(1, 30), st.none() | st.floats(0, 100))
+def test_delays_are_random_below_a_growing_ceiling(attempt: int, retry_after_s: float | None) -> None:
+    policy = RetryPolicy(min_delay_s=0.5, max_delay_s=30)
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = attempt
+    state.outcome = Future.construct(attempt, UpstreamError("x", retry_after_s=retry_after_s), has_exception=True)
+
+    delay_s = Retry(attempts(Scripted()), policy).delay_s(state)
+
+    assert (retry_after_s or 0) <= delay_s <= max(retry_after_s or 0, min(30, 0.5 * 2 ** (attempt - 1)))
+
+
+def test_without_jitter_delays_are_exact() -> None:
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = 3
+    retry = Retry(attempts(Scripted()), RetryPolicy(min_delay_s=1, factor=3, jitter=False))
+
+    assert retry.delay_s(state) == 9

@@ -1,0 +1,82 @@
+"""A gateway on a real socket, in this process: what most tests ask."""
+
+import asyncio
+import io
+import json
+import textwrap
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import openai
+import uvicorn
+from llmgateway.app import Application, create_app
+from llmgateway.server import Server, bind
+from llmgateway.settings import load_settings
+from llmgateway.telemetry.logs import LineSink, build_logger
+
+
+@dataclass
+class Running:
+    """A gateway that serves."""
+
+    url: str
+    app: Application
+    server: Server
+    client: httpx2.AsyncClient
+    openai: openai.AsyncOpenAI
+    catalog_file: Path
+    _sink: LineSink
+    _log: io.BytesIO
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Every log line so far."""
+        self._sink.flush()
+        return [json.loads(line) for line in self._log.getvalue().splitlines()]
+
+    async def logged(self, event: str, within_s: float = 5.0, **fields: object) -> dict[str, Any]:
+        """Wait for a log line."""
+        with anyio.fail_after(within_s):
+            while True:
+                for line in self.logs():
+                    if line["event"] == event and fields.items() <= line.items():
+                        return line
+                await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, catalog: str | None = None, *, environ: Mapping[str, str] | None = None, **settings: object
+) -> AsyncIterator[Running]:
+    """Serve a catalog (YAML; `None` is no file) with settings by their Python names (`retry__max_retries=0`)."""
+    path = folder / "gateway.yaml"
+    if catalog is not None:
+        path.write_text(textwrap.dedent(catalog))
+    given = {f"LLMGATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {"LLMGATEWAY_CATALOG": str(path), "LLMGATEWAY_RETRY__MIN_DELAY_S": "0.01", **given, **(environ or {})}
+    log = io.BytesIO()
+    sink = LineSink(log)
+    logger = build_logger(sink, level="debug", log_format="json")
+    chosen = load_settings(given)
+    app = create_app(chosen, given, logger=logger)
+    server = Server(
+        uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="on", proxy_headers=False),
+        grace_s=chosen.shutdown_grace_s,
+    )
+    listening = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve, [listening])
+        while not server.started:
+            await asyncio.sleep(0.005)
+        async with (
+            httpx2.AsyncClient(base_url=url, timeout=20) as client,
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="client-key", max_retries=0) as sdk,
+        ):
+            yield Running(url, app, server, client, sdk, path, sink, log)
+        server.should_exit = True
+    sink.close()

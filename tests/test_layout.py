@@ -1,0 +1,156 @@
+"""The house rules that no linter knows: sizes, mirrored tests, names (docs/layout.md)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC, TESTS = ROOT / "src" / "llmgateway", ROOT / "tests"
+SOURCES = sorted(SRC.rglob("*.py"))
+PROGRAMS = sorted(path for folder in ("bench", "scripts") for path in (ROOT / folder).rglob("*.py"))
+EVERYTHING = SOURCES + PROGRAMS + sorted(TESTS.rglob("*.py"))
+
+LONGEST_SOURCE, LONGEST_TEST, LONGEST_FUNCTION, MOST_FILES = 400, 600, 50, 12
+BANNED = {
+    "manager",
+    "handler",
+    "helper",
+    "helpers",
+    "util",
+    "utils",
+    "common",
+    "misc",
+    "data",
+    "info",
+    "obj",
+    "process",
+}
+
+# Source files without a test file of the same name, each with the reason.
+UNMIRRORED = {
+    "catalog/model.py": "values without behaviour: every test of the catalog and of routing makes them",
+    "exchange.py": "values; its one property is what tests/middleware/test_observe.py sees as overhead",
+    "upstream/base.py": "a protocol: its fillings are tested",
+}
+# Names that hold a banned word, each with the reason.
+ALLOWED_NAMES = {
+    "data_dir": "the setting's name in the contract",
+}
+# Folders with more files, each with the reason.
+LARGE_FOLDERS: dict[str, str] = {}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def mirror_of(source: Path) -> Path:
+    inside = source.relative_to(SRC)
+    return TESTS / inside.parent / f"test_{inside.name}"
+
+
+def names_of(tree: ast.AST) -> Iterator[str]:
+    """Yield every name that a module gives: to functions, classes, arguments, variables and attributes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def words_of(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(SOURCES) > 20
+    assert len(EVERYTHING) > len(SOURCES)
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=relative)
+def test_file_is_short(path: Path) -> None:
+    limit = LONGEST_TEST if TESTS in path.parents else LONGEST_SOURCE
+
+    assert lines_of(path) <= limit, "one idea each: split it"
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=relative)
+def test_functions_are_short(path: Path) -> None:
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+    long = {f.name: n for f in functions if (n := (f.end_lineno or f.lineno) - f.lineno + 1) > LONGEST_FUNCTION}
+
+    assert long == {}
+
+
+def test_half_of_all_functions_are_very_short() -> None:
+    sizes = sorted(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+    assert sizes[len(sizes) // 2] <= 8
+    long_files = sorted(map(lines_of, SOURCES))
+    assert long_files[int(len(long_files) * 0.9)] <= 250
+
+
+def test_folders_are_small() -> None:
+    folders = {path.parent for path in EVERYTHING}
+    large = {
+        relative(f): n for f in folders if (n := len([p for p in f.glob("*.py") if p.stem != "__init__"])) > MOST_FILES
+    }
+
+    assert set(large) == set(LARGE_FOLDERS), large
+
+
+def test_every_source_file_has_its_mirror() -> None:
+    sources = [path for path in SOURCES if not path.stem.startswith("__")]
+
+    missing = {path.relative_to(SRC).as_posix() for path in sources if not mirror_of(path).exists()}
+
+    assert missing == set(UNMIRRORED), (
+        "add tests/<room>/test_<file>.py, or take the exception that is no longer needed away"
+    )
+
+
+def test_every_room_has_its_init_file() -> None:
+    rooms = {path.parent for path in SOURCES} - {SRC}
+
+    assert [relative(room) for room in sorted(rooms) if not (room / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_names_say_something(path: Path) -> None:
+    given = set(names_of(ast.parse(path.read_text()))) | {path.stem}
+
+    banned = {name for name in given if BANNED & set(words_of(name)) or name.startswith(("do_", "base_"))}
+
+    assert banned - set(ALLOWED_NAMES) == set(), "the glossary (docs/glossary.md) has better names"
+
+
+def test_allowed_names_are_still_needed() -> None:
+    given = {name for path in SOURCES for name in names_of(ast.parse(path.read_text()))}
+
+    assert set(ALLOWED_NAMES) - given == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("ModelManager", ["model", "manager"]), ("SSEData", ["sse", "data"]), ("api_base", ["api", "base"])],
+)
+def test_names_are_split_into_words(name: str, words: list[str]) -> None:
+    assert words_of(name) == words

@@ -1,0 +1,157 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmgateway.wire import sse
+from llmgateway.wire.sse import ChatScan, EventCutter, EventTooLongError, payload, split_events
+
+LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+TEXTS = st.text(alphabet=st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=30)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    end = draw(LINE_ENDS)
+    lines = st.builds(lambda name, text: f"{name}: {text}".encode(), st.sampled_from(["data", "event", ""]), TEXTS)
+    events = draw(st.lists(st.lists(lines, min_size=1, max_size=3), max_size=6))
+    return b"".join(b"".join(line + end for line in event) + end for event in events)
+
+
+def cut(whole: bytes, places: list[int]) -> list[bytes]:
+    bounds = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
+    return [whole[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+@given(streams(), st.lists(st.integers(min_value=0), max_size=40))
+def test_pitfall_015_events_cut_at_any_byte_pass_unchanged(stream: bytes, places: list[int]) -> None:
+    cutter = EventCutter()
+
+    out = [cutter.feed(piece) for piece in cut(stream, places)]
+
+    assert b"".join(out) + cutter.rest == stream
+    assert cutter.rest in {b"", b"\n"}, "whole events wait for nothing"
+    assert all(re.search(rb"(\n\n|\r\n\r\n|\r\r|\r\n|\n)\Z", piece) for piece in out if piece)
+
+
+@given(streams())
+def test_one_byte_at_a_time_gives_the_same_bytes(stream: bytes) -> None:
+    cutter = EventCutter()
+
+    out = b"".join(cutter.feed(bytes([byte])) for byte in stream)
+
+    assert out + cutter.rest == stream
+
+
+def test_a_split_emoji_leaves_whole() -> None:
+    event = 'data: {"choices":[{"delta":{"content":"🙂"}}]}\n\n'.encode()
+    middle = event.index("🙂".encode()) + 2
+    cutter = EventCutter()
+
+    assert cutter.feed(event[:middle]) == b""
+    assert cutter.feed(event[middle:]) == event
+
+
+def test_an_event_without_an_end_is_bounded() -> None:
+    with pytest.raises(EventTooLongError):
+        EventCutter(max_event_bytes=100).feed(b"data: " + b"x" * 100)
+
+
+def test_split_events_keeps_every_byte() -> None:
+    events = b"data: 1\r\n\r\nevent: x\ndata: 2\n\n: comment\r\r"
+
+    pieces = split_events(events)
+
+    assert pieces == [b"data: 1\r\n\r\n", b"event: x\ndata: 2\n\n", b": comment\r\r"]
+
+
+def test_payload_joins_data_lines() -> None:
+    assert payload(b"event: x\ndata: a\ndata:b\nid: 3\n\n") == b"a\nb"
+
+
+DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"usage":null}\n\n'
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
+USAGE = b'data: {"choices":[],"model":"m-1","usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+FILTER = b'data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}],"usage":null}\n\n'
+
+
+def test_the_usage_chunk_nobody_asked_for_is_taken_out() -> None:
+    scan = ChatScan(include_usage=False)
+
+    out = scan.feed(FILTER + DELTA + STOP + USAGE + sse.DONE)
+
+    assert out == FILTER + DELTA + STOP + sse.DONE
+    assert scan.done
+
+
+def test_the_usage_chunk_that_was_asked_for_stays() -> None:
+    scan = ChatScan(include_usage=True)
+
+    assert scan.feed(STOP + USAGE) == STOP + USAGE
+    usage = scan.usage()
+
+    assert usage is not None
+    assert usage.usage is not None
+    assert (usage.usage.prompt_tokens, usage.usage.completion_tokens, usage.model) == (3, 4, "m-1")
+
+
+def test_a_usage_beside_choices_is_counted_and_kept() -> None:
+    event = b'data: {"choices":[{"delta":{}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    scan = ChatScan(include_usage=False)
+
+    assert scan.feed(event) == event
+    assert scan.usage() is not None
+
+
+def test_a_usage_told_beside_choices_is_told_alone_to_who_asked() -> None:
+    last = b'data: {"id":"x","choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\n'
+    scan = ChatScan(include_usage=True)
+
+    out = scan.feed(DELTA + last) + scan.feed(sse.DONE)
+
+    assert out == DELTA + last + b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":1}}\n\n' + sse.DONE
+
+
+def test_text_that_speaks_of_usage_or_errors_is_text() -> None:
+    event = rb'data: {"choices":[{"delta":{"content":"\"usage\":{\"error\":{ data: [DONE]"}}],"error":null}' + b"\n\n"
+    scan = ChatScan(include_usage=False)
+
+    assert scan.feed(event) == event
+    assert scan.usage() is None
+    assert scan.error is None
+    assert not scan.done
+
+
+def test_what_follows_done_is_left_out() -> None:
+    scan = ChatScan(include_usage=True)
+
+    assert scan.feed(DELTA + b"data: [DONE]\r\n\r\ndata: more\r\n\r\n") == DELTA + b"data: [DONE]\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"no","code":500}}\n\n',
+        b'data: {"error":"no"}\n\n',
+        b'event: error\ndata: {"message":"no"}\n\n',
+    ],
+)
+def test_pitfall_001_an_error_event_is_seen_and_held_back(event: bytes) -> None:
+    scan = ChatScan(include_usage=True)
+
+    assert scan.feed(DELTA + event + STOP) == DELTA
+    assert scan.error == payload(event)
+
+
+def test_finished_tells_a_whole_answer_from_a_cut_one() -> None:
+    cut_off, whole = ChatScan(include_usage=True), ChatScan(include_usage=True)
+
+    cut_off.feed(DELTA)
+    whole.feed(DELTA)
+    whole.feed(STOP)
+    whole.feed(USAGE)
+
+    assert not cut_off.finished
+    assert whole.finished
+    assert whole.started
