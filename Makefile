@@ -2,8 +2,10 @@
 # Needs make and Python 3.11 or newer; what else is needed is installed into .venv from the locks.
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x"
+# Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x" (then without the coverage gate).
 ARGS ?=
+# Processes that share the tests; 0 is this one alone, which tests that measure time like best.
+JOBS ?= 0
 IMAGE ?= llmgateway
 .DEFAULT_GOAL := help
 .PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
@@ -36,11 +38,11 @@ services: $(VENV)/.ready-dev ## find or unpack the servers that the tests start
 
 test: $(VENV)/.ready-dev services ## every test, real servers included, with the coverage gate
 	@echo "==> running the tests"
-	@$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) $(if $(ARGS),$(ARGS),--cov --cov-report=term-missing:skip-covered)
 
 test-long: $(VENV)/.ready-dev services ## the same and the full-size tests (hours)
 	@echo "==> running the tests, the long ones too"
-	@$(BIN)/pytest -m "not integration" $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) -m "not integration" $(ARGS)
 
 integration: $(VENV)/.ready-dev ## call the real providers whose keys are set
 	@echo "==> calling the providers whose keys are set"

@@ -42,9 +42,9 @@ def fingerprint(requirements: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(requirements)).encode()).hexdigest()[:16]
 
 
-def faults(lock: str, requirements: list[str]) -> Iterator[str]:
+def faults(lock: str, requirements: list[str], folder: Path = ROOT) -> Iterator[str]:
     """Yield what is wrong with one lock."""
-    path = ROOT / lock
+    path = folder / lock
     if not path.exists():
         yield f"{lock} is missing"
         return

@@ -8,12 +8,16 @@ Names are found by asking: `litellm.get_llm_provider` runs in an environment tha
 noted name is set in turn, and what changes in the answer (address or key) says what the name is for.
 """
 
+# ruff: noqa: TID251  # what LiteLLM reads from the environment is the very question
+
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +31,8 @@ NOT_RELAYED = {"github_copilot", "chatgpt", "azure_ai", "ragflow", "clarifai", "
 # OpenAI's wire as well, though LiteLLM keeps them outside its list. Mistral's quirks are in messages (no `name`) and
 # the value `any` for `tool_choice: required`, which its API takes under both names by now.
 RELAYED_TOO = {"openai", "openrouter", "mistral", "custom_openai", "nadir", "ovhcloud", "minimax", "compactifai"}
-# The model's name may hold an address (LiteLLM: `if "https" in model`), or names a host's path.
-ADDRESS_IN_MODEL = {
-    "huggingface",
-    "oobabooga",
-    "petals",
-    "triton",
-    "custom",
-    "a2a",
-    "a2a_agent",
-    "langflow",
-    "langgraph",
-}
+# How LiteLLM's code looks when it takes an address out of a model's name.
+_ADDRESS_IN_MODEL = re.compile(r"""model\.startswith\(\(?"https?:|"https?(://)?" in model""")
 # Local servers: an address is enough.
 KEYLESS = {
     "custom_openai",
@@ -55,7 +49,7 @@ KEYLESS = {
 # Making their configuration already asks for credentials, or a login.
 NO_CONFIG = {"sap": ["chat"], "github_copilot": ["chat"], "chatgpt": ["chat"]}
 
-# What LiteLLM keeps in code no function shows: first the usual name. Each is looked for in LiteLLM's sources.
+# What LiteLLM keeps in code no function shows: first the usual name. `_missing_in_code` looks for each in its sources.
 IN_CODE: dict[str, dict[str, Any]] = {
     "openai": {
         "api_base": "https://api.openai.com/v1",
@@ -157,7 +151,8 @@ class _NotingEnviron(type(os.environ)):  # type: ignore[misc]  # the class is on
 
 @contextmanager
 def _noting() -> Iterator[list[str]]:
-    _NotingEnviron.noted = noted = []
+    noted: list[str] = []
+    _NotingEnviron.noted = noted
     try:
         yield noted
     finally:
@@ -169,20 +164,52 @@ def _empty_environment() -> None:
         if name not in {"PATH", "HOME", "LANG", "TMPDIR"} and not name.startswith(("COVERAGE", "PYTHON")):
             del os.environ[name]
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    os.environ.__class__ = _NotingEnviron  # type: ignore[assignment]  # same layout, two more methods
+    os.environ.__class__ = _NotingEnviron
 
 
 def provider_table() -> dict[str, dict[str, Any]]:
     """Ask LiteLLM about all its providers. Empties this process's environment first: run it in a process of its own."""
     _empty_environment()
-    import litellm
+    from litellm.constants import openai_compatible_providers
     from litellm.llms.openai_like.json_loader import JSONProviderRegistry
     from litellm.types.utils import LlmProviders
 
     listed = set(JSONProviderRegistry.list_providers())
-    relayed = ({*litellm.openai_compatible_providers} | listed | RELAYED_TOO) - NOT_RELAYED
+    relayed = ({*openai_compatible_providers} | listed | RELAYED_TOO) - NOT_RELAYED
     names = {provider.value for provider in LlmProviders} | relayed
+    missing = _missing_in_code()
+    if missing:
+        raise SystemExit(
+            f"LiteLLM's sources no longer hold {', '.join(missing)}: look what became of them, change IN_CODE"
+        )
     return {name: _row(name, relayed) for name in sorted(names)}
+
+
+@cache
+def _sources() -> dict[Path, str]:
+    import litellm
+
+    folder = Path(litellm.__file__).parent
+    paths = [
+        folder / "main.py",
+        folder / "utils.py",
+        *(folder / "llms").rglob("*.py"),
+        *folder.glob("*core_utils/*.py"),
+    ]
+    return {path.relative_to(folder): path.read_text("utf-8") for path in paths}
+
+
+def _missing_in_code() -> list[str]:
+    told = [row[key] for row in IN_CODE.values() for key in ("api_base", "address_env", "key_env") if key in row]
+    words = {word for value in told for word in ([value] if isinstance(value, str) else value)}
+    everything = "\n".join(_sources().values())
+    return sorted(word for word in words if f'"{word}' not in everything)
+
+
+@cache
+def _address_in_model() -> set[str]:
+    found = [path for path, text in _sources().items() if _ADDRESS_IN_MODEL.search(text)]
+    return {path.parts[1] for path in found if path.parts[0] == "llms"}
 
 
 def _row(name: str, relayed: set[str]) -> dict[str, Any]:
@@ -208,7 +235,7 @@ def _row(name: str, relayed: set[str]) -> dict[str, Any]:
         "login_env": login.get("any_of", []),
         "option_env": login.get("options", {}),
         **(_wire_quirks(name) if name in relayed else {}),
-        "address_in_model": name in ADDRESS_IN_MODEL,
+        "address_in_model": name in _address_in_model(),
     }
     return {key: value for key, value in row.items() if value not in (None, [], {}, False)}
 

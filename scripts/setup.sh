@@ -50,7 +50,7 @@ install() { # install LOCK
     say "uv could not; trying pip"
   fi
   say "installing $count packages from $1 (pip, hashes checked; takes a minute)"
-  "$venv/bin/python" -m pip install --quiet --require-hashes -r "$1"
+  "$venv/bin/python" -m pip install --quiet --quiet --require-hashes -r "$1"
 }
 
 if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
@@ -63,7 +63,7 @@ fi
 PIP_DISABLE_PIP_VERSION_CHECK=1
 export PIP_DISABLE_PIP_VERSION_CHECK
 say "installing the installer and the build tool from requirements-build.lock (pip, hashes checked)"
-"$venv/bin/python" -m pip install --quiet --require-hashes -r requirements-build.lock
+"$venv/bin/python" -m pip install --quiet --quiet --require-hashes -r requirements-build.lock
 install "$lock"
 say "installing llmgateway itself, as a link to src/"
 "$venv/bin/python" -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .

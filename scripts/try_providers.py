@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,15 +142,20 @@ def attempt(client: openai.OpenAI, model: str) -> bool:
     return well
 
 
-def main() -> int:
-    """Try the providers; the exit code is 1 when one failed, 2 when none could be called."""
+def main(given: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Try the providers; the exit code is 1 when one failed, 2 when none could be called.
+
+    Args:
+        given: The command line; `None` takes the process's.
+        environ: Where the keys are; `None` is the process's environment and `.env`.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="comma list of providers")
     parser.add_argument("--model", action="append", default=[], metavar="PROVIDER=MODEL", help="another model there")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     models = dict(pair.split("=", 1) for pair in arguments.model)
     chosen = [trial for trial in TRIALS if not arguments.only or trial.provider in arguments.only.split(",")]
-    environ = environment()
+    environ = environment() if environ is None else environ
     outcomes = []
     with gateway(environ) as client:
         for number, trial in enumerate(chosen, 1):

@@ -12,7 +12,7 @@ Serve = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {}
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts import lock
 
 from llmgateway.settings import fields, load_settings, name_of
+from scripts import lock
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -99,7 +99,7 @@ def test_compose_service_is_whole(name: str) -> None:
     assert "image" in service
     # The gateway's check is the image's own.
     assert "healthcheck" in service or ("HEALTHCHECK" in DOCKERFILE and "build" in service)
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] == ("on-failure:3" if name == "worker" else "unless-stopped")
     assert set(service.get("depends_on", [])) <= set(SERVICES)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "only this machine may connect"
 
@@ -214,3 +214,14 @@ def test_make_lists_every_target() -> None:
 
 def test_locks_match_what_is_asked_for() -> None:
     assert [fault for name, wanted in lock.asked().items() for fault in lock.faults(name, wanted)] == []
+
+
+def test_setup_says_what_to_install_when_there_is_no_python(tmp_path: Path) -> None:
+    command = ["env", "PYTHON=no-such-python", f"VENV={tmp_path / 'venv'}", "sh", "scripts/setup.sh", "run"]
+
+    ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603  ours
+
+    assert ran.returncode == 1
+    assert "No Python 3.11 or newer" in ran.stderr
+    assert "apt-get install python3 python3-venv" in ran.stderr
+    assert not (tmp_path / "venv").exists()

@@ -10,7 +10,7 @@ import pytest
 from scripts.try_providers import TRIALS
 from tests.conftest import Serve
 
-from llmgateway.catalog.providers import providers
+from llmgateway.catalog.providers import Provider, providers
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"
@@ -27,6 +27,12 @@ def curls() -> list[tuple[str, str]]:
     return re.findall(
         r"^curl (?:--no-buffer )?(\S+) -H 'Content-Type: application/json' \\\n +-d '(.+)'$", shell, re.MULTILINE
     )
+
+
+def variables_of(row: Provider) -> set[str]:
+    """Every environment variable that is read for a provider."""
+    options = (name for names in row.option_env.values() for name in names)
+    return {*row.key_env, *row.address_env, *row.login_env, *options}
 
 
 def test_examples_are_there() -> None:
@@ -77,9 +83,8 @@ def test_provider_row_says_what_the_table_has(title: str, variables: str, model:
     prefixes = {"gpt": "openai", "claude": "anthropic", "gemini": "gemini"}
     name = model.split("/", maxsplit=1)[0] if "/" in model else prefixes[model.split("-", maxsplit=1)[0]]
     row = providers()[name]
-    known = {*row.key_env, *row.base_env, *row.login_env, *(env for names in row.option_env.values() for env in names)}
 
-    assert set(re.findall(r"[A-Z][A-Z_]+", variables)) <= known, title
+    assert set(re.findall(r"[A-Z][A-Z_]+", variables)) <= variables_of(row), title
     assert how == ("translated" if row.wire == "litellm" else "relayed")
 
 
@@ -87,6 +92,5 @@ def test_every_named_provider_can_be_tried_for_real() -> None:
     assert len(TRIALS) == len(TABLE)
     for trial in TRIALS:
         row = providers()[trial.model.split("/")[0]]
-        known = {*row.key_env, *row.base_env, *row.login_env, *(e for names in row.option_env.values() for e in names)}
-        assert {name for group in trial.needs for name in group} <= known
+        assert {name for group in trial.needs for name in group} <= variables_of(row)
         assert trial.missing({}) == [" or ".join(group) for group in trial.needs]

@@ -7,7 +7,6 @@ makes it). Nothing is read or opened at import.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from llmgateway import __version__
-from llmgateway.api import root
+from llmgateway.api import health, models, openapi, root
 from llmgateway.api.calls import ReplyTimes
 from llmgateway.api.routes import Paths, model_calls
 from llmgateway.catalog.model import Model, Wire
@@ -38,7 +37,7 @@ from llmgateway.settings import Settings, environment, load_settings
 from llmgateway.telemetry.logs import build_logger, standard_sink
 from llmgateway.upstream.base import Upstream
 from llmgateway.upstream.demo import DemoUpstream
-LiteLLMUpstream = DemoUpstream
+from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.relay import Relay
 from llmgateway.upstream.transport import Transport
 
@@ -129,11 +128,18 @@ def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
     """
     environ = environment(environ)
     settings = load_settings(environ)
-    return _gateway(settings, CatalogSource(settings.catalog, environ, lambda event, /, **fields: None), _upstreams(settings))
+    return _gateway(settings, CatalogSource(settings.catalog, environ, _unheard), _upstreams(settings))
 
 
-def _report(logger: FilteringBoundLogger, event: str, **fields: object) -> None:
-    logger.warning(event, **fields) if "fault" in event or "failed" in event else logger.info(event, **fields)
+def _report(logger: FilteringBoundLogger, event: str, /, **fields: object) -> None:
+    if "faults" in fields:
+        logger.error(event, **fields)
+    else:
+        logger.info(event, **fields)
+
+
+def _unheard(event: str, /, **fields: object) -> None:
+    """A program without a server watches no file, so nothing is told."""
 
 
 @dataclass(slots=True)
@@ -150,7 +156,7 @@ class _Upstreams:
 
 def _upstreams(settings: Settings) -> _Upstreams:
     transport = Transport(connect_timeout_s=settings.connect_timeout_s)
-    relay, litellm = Relay(transport), DemoUpstream()
+    relay, litellm = Relay(transport), LiteLLMUpstream(transport)
     return _Upstreams(
         transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()}
     )
@@ -217,9 +223,8 @@ def _cors(settings: Settings) -> list[Callable[[ASGIApp], ASGIApp]]:
 def _pages(state: State) -> list[BaseRoute]:
     return [
         *root.routes(__version__),
+        *health.routes(__version__, draining=lambda: state.draining, catalog_fault=lambda: state.catalog.fault),
+        *models.routes(lambda: state.catalog.current),
+        *openapi.routes(__version__),
     ]
 
-
-def catalog_path(settings: Settings) -> Path:
-    """Where the catalog is looked for."""
-    return settings.catalog

@@ -16,7 +16,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from llmgateway import __version__
 from llmgateway.app import Application, create_app
-from llmgateway.settings import Settings, without_effect
+from llmgateway.settings import Settings, warnings, without_effect
 from llmgateway.telemetry.logs import LineSink, LogFormat, build_logger, standard_sink, take_over_stdlib
 
 _BACKLOG = 2048
@@ -141,12 +141,10 @@ def _say_hello(logger: FilteringBoundLogger, settings: Settings, listening: sock
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     logger.info("serving", url=url, docs=f"{url}/docs", version=__version__, workers=settings.workers)
-    if settings.binds_wider and settings.auth.mode == "none":
-        logger.warning("open_to_others", host=settings.host, reason="auth mode none: whoever reaches it may call")
+    for warning in warnings(settings):
+        logger.warning("settings_warning", warning=warning)
     if names := without_effect(settings):
         logger.warning("settings_without_effect_yet", settings=names)
-    if settings.workers > 1 and not settings.redis_url:
-        logger.warning("state_per_process", workers=settings.workers, reason="no Redis: limits and caches are not shared")
 
 
 def _close(sink: LineSink) -> None:

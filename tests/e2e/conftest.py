@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -12,7 +12,13 @@ class Play(Protocol):
     """Serve one provider's models: the gateway, and the provider behind it."""
 
     async def __call__(
-        self, provider: str, *, key: str | None = None, model: dict[str, Any] | None = None, **settings: object
+        self,
+        provider: str,
+        *,
+        key: str | None = None,
+        model: dict[str, Any] | None = None,
+        strict: Collection[str] | None = None,
+        **settings: object,
     ) -> tuple[Running, Player]: ...
 
 
@@ -21,10 +27,15 @@ async def play(gateway: Callable[..., Awaitable[Running]]) -> AsyncIterator[Play
     async with AsyncExitStack() as stack:
 
         async def serve(
-            provider: str, *, key: str | None = None, model: dict[str, Any] | None = None, **settings: object
+            provider: str,
+            *,
+            key: str | None = None,
+            model: dict[str, Any] | None = None,
+            strict: Collection[str] | None = None,
+            **settings: object,
         ) -> tuple[Running, Player]:
             played = PLAYED[provider]
-            player = await stack.enter_async_context(Player(played.wire))
+            player = await stack.enter_async_context(Player(played.wire, strict=strict))
             return await gateway(played.catalog(player, key=key, **model or {}), **settings), player
 
         yield serve

@@ -50,10 +50,10 @@ class Played:
         given = {name: value for name, value in entry.items() if value is not None}
         models = [("chat", self.model), ("embed", self.embedding_model)]
         offered = [
-            {"name": name, "deployments": [{"provider": "played", "model": upstream}], **model}
+            {"name": name, "deployments": [{"provider": self.provider, "model": upstream}], **model}
             for name, upstream in models
         ]
-        return json.dumps({"providers": {"played": given}, "models": offered})
+        return json.dumps({"providers": {self.provider: given}, "models": offered})
 
     def is_proven(self, request: Request) -> bool:
         if self.header is None:

@@ -47,6 +47,10 @@ def test_env_example_is_right_when_every_line_is_used() -> None:
     assert settings.effective_queue_url == "amqp://queue:5672"
 
 
+def test_settings_may_be_made_in_a_program_too() -> None:
+    assert Settings(port=0, cors_origins=("https://a.example",)).cors_origins == ("https://a.example",)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_settings({}).port = 1

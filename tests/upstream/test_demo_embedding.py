@@ -41,7 +41,7 @@ async def test_texts_with_the_same_words_are_nearer() -> None:
     ship, also_ship, rates = (item["embedding"] for item in answer["data"])
 
     def near(other: list[float]) -> float:
-        return sum(a * b for a, b in zip(ship, other, strict=True))
+        return math.fsum(a * b for a, b in zip(ship, other, strict=True))
 
     assert near(also_ship) > 0.8
     assert near(rates) < 0.3

@@ -34,7 +34,7 @@ class CohereWire:
         return json_step(body, status=status, headers=retry_headers(retry_after))
 
     def too_long(self) -> Step:
-        message = "too many tokens: total number of tokens in the prompt cannot exceed 128000 - received 130001."
+        message = "too many tokens: total number of tokens (prompt and prediction) cannot exceed 4081 - received 6354."
         return self.error(400, message)
 
 

@@ -168,7 +168,7 @@ def _logprobs(text: str) -> dict[str, Any]:
 def _chat_stream(
     head: dict[str, Any], answer: Answer, choices: int, usage_asked: bool, usage_always: bool
 ) -> Iterator[bytes]:
-    nothing = {"usage": None} if usage_asked else {}
+    nothing = {"usage": None} if usage_asked and not usage_always else {}
     head = {**head, "object": "chat.completion.chunk"}
 
     def chunk(index: int, delta: dict[str, Any], finish: str | None = None, **more: object) -> bytes:
@@ -181,7 +181,7 @@ def _chat_stream(
             yield chunk(index, delta)
         more = {"usage": usage_of(answer)} if usage_always else {}
         yield chunk(index, {}, _FINISH[answer.stopped], **more)
-    if usage_asked:
+    if usage_asked and not usage_always:
         yield event({**head, "choices": [], "usage": usage_of(answer)})
     yield DONE
 

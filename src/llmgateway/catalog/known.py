@@ -73,7 +73,12 @@ def known_models() -> Mapping[str, Known]:
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("litellm is not installed; install the package's requirements")
-    raws = msgspec.json.decode((Path(spec.origin).parent / _FILE).read_bytes(), type=dict[str, msgspec.Raw])
+    return decode((Path(spec.origin).parent / _FILE).read_bytes())
+
+
+def decode(content: bytes) -> Mapping[str, Known]:
+    """Read LiteLLM's JSON; what is odd about one row costs that row only."""
+    raws = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
     decoder = msgspec.json.Decoder(_Row)
     shared: dict[frozenset[str], frozenset[str]] = {}
     rows = ((name, _decoded(decoder, raw)) for name, raw in raws.items())

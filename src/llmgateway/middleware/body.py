@@ -1,13 +1,18 @@
 """Reads a request's body whole, within limits, before anything looks at it."""
 
 import asyncio
+from dataclasses import dataclass
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError, InvalidRequestError, OverloadedError, RequestTooLargeError
 
-# A client that sends nothing of its body for this long has gone or means harm.
-_PIECE_TIMEOUT_S = 30.0
+
+@dataclass(slots=True)
+class _Held:
+    """What one request's body takes of the total."""
+
+    size_bytes: int
 
 
 class Body:
@@ -16,50 +21,59 @@ class Body:
     Args:
         max_bytes: For one request; a longer one is refused without reading it to its end.
         max_total_bytes: For all bodies held at a time; above it new ones are told to come again.
+        piece_timeout_s: A client that sends nothing of its body for this long has gone or means harm.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int, piece_timeout_s: float = 30.0
+    ) -> None:
         self._app = app
+        self._piece_timeout_s = piece_timeout_s
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        expected_bytes = self._expected_bytes(scope)
-        if self._held_bytes + expected_bytes > self._max_total_bytes:
-            raise OverloadedError("The gateway holds as many request bodies as it can.", retry_after_s=1.0)
-        reserved_bytes = expected_bytes
-        self._held_bytes += reserved_bytes
+        held = _Held(self._expected_bytes(scope))
+        self._take(held.size_bytes)
         try:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False):
-                body = message.get("body", b"")
-                if len(body) > self._max_bytes:
-                    raise self._too_large()
+                body: bytes = message.get("body", b"")
+                self._grow(held, len(body))
             else:
-                body = await self._rest(message, receive)
-            self._held_bytes += len(body) - reserved_bytes
-            reserved_bytes = len(body)
+                body = await self._rest(held, message, receive)
             scope["body"] = body
             await self._app(scope, receive, send)
         finally:
-            self._held_bytes -= reserved_bytes
+            self._held_bytes -= held.size_bytes
 
-    async def _rest(self, message: dict[str, object], receive: Receive) -> bytes:
+    async def _rest(self, held: "_Held", message: Message, receive: Receive) -> bytes:
         pieces = bytearray()
         while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError("The client closed the connection before its body was complete.")
-            pieces += message.get("body", b"")  # type: ignore[arg-type]  # ASGI: bytes
-            if len(pieces) > self._max_bytes:
-                raise self._too_large()
+            pieces += message.get("body", b"")
+            self._grow(held, len(pieces))
             if not message.get("more_body", False):
                 return bytes(pieces)
             try:
-                async with asyncio.timeout(_PIECE_TIMEOUT_S):
-                    message = await receive()  # type: ignore[assignment]  # ASGI: a mutable mapping
+                async with asyncio.timeout(self._piece_timeout_s):
+                    message = await receive()
             except TimeoutError:
-                raise InvalidRequestError(f"No more of the body came for {_PIECE_TIMEOUT_S:.0f} s.") from None
+                raise InvalidRequestError(f"No more of the body came for {self._piece_timeout_s:g} s.") from None
+
+    def _grow(self, held: "_Held", size_bytes: int) -> None:
+        if size_bytes > self._max_bytes:
+            raise self._too_large()
+        if size_bytes > held.size_bytes:
+            self._take(size_bytes - held.size_bytes)
+            held.size_bytes = size_bytes
+
+    def _take(self, more_bytes: int) -> None:
+        if self._held_bytes + more_bytes > self._max_total_bytes:
+            raise OverloadedError("The gateway holds as many request bodies as it can.", retry_after_s=1.0)
+        self._held_bytes += more_bytes
 
     def _expected_bytes(self, scope: Scope) -> int:
         lengths = []

@@ -35,8 +35,8 @@ class Observe:
             self._record(scope, exchange)
 
     def _record(self, scope: Scope, exchange: Exchange) -> None:
-        if isinstance(exchange.cancelled_by, ClientGoneError):
-            exchange.status = exchange.cancelled_by.status
+        if exchange.error_code == ClientGoneError.code:
+            exchange.status = ClientGoneError.status
         failed = exchange.error_code is not None or (exchange.status or _SERVER_ERROR) >= _SERVER_ERROR
         fields: dict[str, object] = {
             "request_id": exchange.id,

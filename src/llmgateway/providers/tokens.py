@@ -1,20 +1,26 @@
 """Counts tokens with OpenAI's tokenizers, offline: their tables come with LiteLLM's package."""
 
 import asyncio
+import base64
 import hashlib
+import re
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 import tiktoken
-from tiktoken.load import load_tiktoken_bpe
 
 # Those whose tables are on disk; the two of every model since 2022.
 _ENCODINGS = ("cl100k_base", "o200k_base")
 _ESTIMATE = "o200k_base"
-# About 1 ms of work; above it other requests must not wait.
+# About 2 ms of work at most; above it other requests must not wait.
 _INLINE_CHARS = 10_000
+# tiktoken's regular expressions run out of stack, and panic, between 300,000 and a million blanks in a row.
+_MOST_BLANKS = 100_000
+_BLANKS = re.compile(r"\s++")
 
 
 class TokenCounter:
@@ -49,7 +55,7 @@ class TokenCounter:
             if name not in self._encodings:
                 self._encodings[name] = _load(name, self._folder or tables_folder())
         # What looks like a special token is text here: nobody may end a prompt from within it.
-        return len(self._encodings[name].encode_ordinary(text))
+        return sum(len(self._encodings[name].encode_ordinary(part)) for part in _parts(text))
 
 
 def encoding_name(model: str) -> str:
@@ -74,27 +80,33 @@ def tables_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "litellm_core_utils" / "tokenizers"
 
 
+def _parts(text: str) -> Iterator[str]:
+    """Cut a text within runs of blanks that are too long for tiktoken."""
+    start = 0
+    for run in _BLANKS.finditer(text) if len(text) > _MOST_BLANKS else ():
+        for end in range(run.start() + _MOST_BLANKS, run.end(), _MOST_BLANKS):
+            yield text[start:end]
+            start = end
+    yield text[start:]
+
+
 def _load(name: str, folder: Path) -> tiktoken.Encoding:
     """Build an encoding as tiktoken defines it, its table read from a folder.
 
     tiktoken takes the folder from the environment, and downloads what is not there. Both would hold for the whole
     process, so its definition is run with another reader instead: its globals with one name replaced.
     """
-    definitions = _definitions()
+    definitions = import_module("tiktoken_ext.openai_public")
 
-    def read_table(url: str, expected_hash: str | None = None) -> dict[bytes, int]:
+    def read_table(url: str, expected_hash: str) -> dict[bytes, int]:
         # tiktoken's cache: a file is named by the SHA-1 of the address it was loaded from.
-        path = folder / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
-        if expected_hash and hashlib.sha256(path.read_bytes()).hexdigest() != expected_hash:
-            raise FileNotFoundError(f"The tokenizer table of {name} in litellm's package is damaged; install it anew.")
-        return load_tiktoken_bpe(str(path))
+        table = (folder / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()).read_bytes()
+        if hashlib.sha256(table).hexdigest() != expected_hash:
+            raise FileNotFoundError(
+                f"The tokenizer table of {name} in the package litellm is damaged; install it anew."
+            )
+        return {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, table.splitlines())}
 
     written = getattr(definitions, name)
     define = FunctionType(written.__code__, {**vars(definitions), "load_tiktoken_bpe": read_table})
     return tiktoken.Encoding(**define())
-
-
-def _definitions() -> ModuleType:
-    import tiktoken_ext.openai_public  # noqa: PLC0415  a plug-in of tiktoken, needed by the first count only
-
-    return tiktoken_ext.openai_public

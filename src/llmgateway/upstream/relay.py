@@ -143,7 +143,9 @@ class RelayChunks:
 
     async def prime(self) -> None:
         """Wait for the first event. Raises: UpstreamError for an error instead of one, or for nothing at all."""
-        self._first = await self._read()
+        while not self._scan.started:
+            # Comments before it are no answer yet, but they are the client's.
+            self._first += await self._read()
 
     async def __anext__(self) -> bytes:
         if self._first:

@@ -91,14 +91,15 @@ def _error_of(event: bytes) -> bytes | None:
 class ChatScan:
     """Reads a chat or completion stream as it passes: usage, errors, its end; drops what the client did not ask for.
 
-    `error` is the payload of the upstream's error event, once one has come.
+    `started` says whether any event has come that is more than a comment; `error` is the payload of the upstream's
+    error event, once one has come.
 
     Args:
         include_usage: Whether the client asked for the chunk with `choices: []` and a usage. If not, it is taken out;
             if so, and the provider tells the usage beside its choices only, one is made before the end.
     """
 
-    __slots__ = ("_cutter", "_include_usage", "_last", "_usage_alone", "_usage_event", "done", "error")
+    __slots__ = ("_cutter", "_include_usage", "_last", "_usage_alone", "_usage_event", "done", "error", "started")
 
     def __init__(self, *, include_usage: bool) -> None:
         self._cutter = EventCutter()
@@ -106,6 +107,7 @@ class ChatScan:
         self._usage_alone = False
         self._last = (b"", b"")
         self._usage_event = b""
+        self.started = False
         self.done = False
         self.error: bytes | None = None
 
@@ -121,6 +123,7 @@ class ChatScan:
         if not events:
             return events
         self._last = (self._last[1], events)
+        self.started = self.started or b"data:" in events
         end = _DONE.search(events) if b"[DONE]" in events else None
         if end is not None:
             self.done = True
@@ -137,11 +140,6 @@ class ChatScan:
     def rest(self) -> bytes:
         """What is there of an event whose end has not come."""
         return self._cutter.rest
-
-    @property
-    def started(self) -> bool:
-        """Whether any event has come."""
-        return bool(self._last[1])
 
     @property
     def finished(self) -> bool:

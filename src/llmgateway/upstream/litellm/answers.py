@@ -16,7 +16,7 @@ from llmgateway.upstream.litellm.pieces import Piece, Tool, usage_of
 from llmgateway.wire.sse import DONE
 
 _encode = msgspec.json.encode
-REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_OTHER_REASONS = ("length", "content_filter", "function_call")
 
 
 class _Choice:
@@ -96,7 +96,7 @@ class ChunkWriter:
                 delta["content"] = ""
         if piece.content:
             delta["content"] = piece.content
-        if piece.reasoning is not None:
+        if piece.reasoning:
             delta["reasoning_content"] = piece.reasoning
         if piece.tools:
             delta["tool_calls"] = [_tool_fields(tool, *choice.number(tool)) for tool in piece.tools]
@@ -130,9 +130,10 @@ class ChunkWriter:
 
 
 def stop_reason(reason: str | None, *, calls_tools: bool) -> str:
-    """Give OpenAI's reason to stop; some providers say `stop` where tools are called."""
-    known = reason if reason in REASONS else "stop"
-    return "tool_calls" if calls_tools and known == "stop" else known
+    """Give OpenAI's reason to stop; some providers say `stop` where tools are called, or the other way round."""
+    if reason in _OTHER_REASONS:
+        return reason
+    return "tool_calls" if calls_tools else "stop"
 
 
 def _tool_fields(tool: Tool, number: int, first: bool) -> dict[str, Any]:
@@ -160,6 +161,8 @@ def whole_answer(pieces: list[Piece], call: Call, model: str) -> Complete:
 
 def _chat_choice(piece: Piece) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": piece.content, "refusal": None}
+    if piece.tools and not piece.content:
+        message["content"] = None
     if piece.reasoning is not None:
         message["reasoning_content"] = piece.reasoning
     if piece.tools:

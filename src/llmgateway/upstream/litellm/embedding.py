@@ -14,11 +14,13 @@ from llmgateway.exchange import Call, Complete, Usage
 from llmgateway.upstream.litellm.errors import calling, reading
 from llmgateway.upstream.litellm.library import library_arguments
 from llmgateway.upstream.litellm.question import unsupported
+from llmgateway.upstream.litellm.translation import joined
 
 _ENVELOPE = frozenset({"model", "input", "encoding_format", "user"})
 # Providers' own parameters; the same names at all that have them.
 _OWN = frozenset({"input_type", "truncate", "task_type", "title"})
 _OPENAI = frozenset({"dimensions"})
+_COHERE = frozenset({"cohere", "cohere_chat"})
 
 
 async def embed(litellm: Any, deployment: Deployment, call: Call) -> Complete:
@@ -33,8 +35,12 @@ async def embed(litellm: Any, deployment: Deployment, call: Call) -> Complete:
     texts = _texts(body.get("input"))
     as_base64 = _wants_base64(body.get("encoding_format"))
     account = deployment.account
+    arguments = library_arguments(deployment)
+    if account.provider in _COHERE and account.api_base:
+        # LiteLLM takes Cohere's address for embeddings whole.
+        arguments["api_base"] = joined(account.api_base.removesuffix("/chat"), "/v2", "/embed")
     with calling(account):
-        answer = await litellm.aembedding(input=texts, **_asked(body, deployment), **library_arguments(deployment))
+        answer = await litellm.aembedding(input=texts, **_asked(body, deployment), **arguments)
     with reading(account):
         return _answer(answer, deployment, as_base64=as_base64)
 

@@ -62,7 +62,7 @@ def translating(account: Account) -> Iterator[None]:
 
 @contextmanager
 def reading(account: Account) -> Iterator[None]:
-    """Turn what goes wrong while a provider's answer is read into the error it holds, or into a broken answer."""
+    """Turn what goes wrong while a provider's answer is read into a broken answer; its own errors are known by then."""
     try:
         yield
     except GatewayError:
@@ -71,8 +71,6 @@ def reading(account: Account) -> Iterator[None]:
         raise connection_failure(error, account) from error
     except Exception as error:
         # The same: an answer of another shape ends in any kind of exception.
-        if _status(error) is not None and _is_litellm(error):
-            raise library_error(error, account) from error
         raise UpstreamError(
             f"{account.provider} sent an answer that is not in its own format.", may_retry=True
         ) from error

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import re
+import warnings
 from typing import Any, Self
 
 from llmgateway.catalog.model import Deployment
@@ -26,6 +27,8 @@ _ENVIRONMENT = {
     # A client's image address must never be fetched from here, whatever slips through our own check.
     "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",
 }
+# What pydantic says of LiteLLM's classes is for LiteLLM's authors.
+_WARNINGS = {UserWarning: "Item '.*' on TypedDict class", DeprecationWarning: "Accessing the 'model_"}
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 # The caller's deadline ends a call; LiteLLM wants a limit of its own all the same.
 _NO_TIMEOUT_S = 6000.0
@@ -59,6 +62,8 @@ class Library:
 def load_litellm() -> Any:
     """Import LiteLLM; takes two seconds or more, so never on the event loop."""
     os.environ.update(_ENVIRONMENT)  # noqa: TID251  LiteLLM has no other switch for what it does while it is imported
+    for category, message in _WARNINGS.items():
+        warnings.filterwarnings("ignore", message=message, category=category)
     import litellm
 
     litellm.suppress_debug_info = True

@@ -1,5 +1,6 @@
 """The seam between a call and one provider's format, and what the providers' sides share: LiteLLM's configuration."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -146,3 +147,11 @@ class Config:
             **fields,
         )
         return answer_pieces(response)
+
+
+def joined(base: str, version: str, place: str) -> str:
+    """Put a path behind an address that may already end with its version, or with the whole path."""
+    base = base.rstrip("/")
+    if base.endswith(place):
+        return base
+    return base + place if re.search(r"/v\d\w*$|/api$", base) else base + version + place

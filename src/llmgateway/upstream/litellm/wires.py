@@ -4,7 +4,6 @@ A tenth of what `litellm.acompletion` costs. Each class here says what LiteLLM's
 where to call, what belongs to the headers, and how a stream is framed and ends.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from llmgateway.catalog.model import Deployment
 from llmgateway.upstream.litellm.cohere import cohere_answer, cohere_event, cohere_parameters
 from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of
 from llmgateway.upstream.litellm.question import Known, Question
-from llmgateway.upstream.litellm.translation import Config, Event, Framing, Request, Silent, Wire
+from llmgateway.upstream.litellm.translation import Config, Event, Framing, Request, Silent, Wire, joined
 
 _GEMINI_FILES = "https://generativelanguage.googleapis.com/v1beta/files/"
 
@@ -39,7 +38,7 @@ class AnthropicWire:
         self._names_key = ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY
         self._plain_headers: CIMultiDict[str] | None = None
         self.known = self._config.known
-        self._url = _joined(deployment.account.api_base or "https://api.anthropic.com", "/v1", "/messages")
+        self._url = joined(deployment.account.api_base or "https://api.anthropic.com", "/v1", "/messages")
 
     def passes(self, address: str) -> bool:
         return address.startswith("https://")
@@ -118,7 +117,7 @@ class GeminiWire:
         place = f"/models/{deployment.model}"
         methods = {True: ":streamGenerateContent?alt=sse", False: ":generateContent"}
         self._urls: dict[bool, str] = {
-            stream: _joined(base, "/v1beta", place + method)
+            stream: joined(base, "/v1beta", place + method)
             if base
             else get_gemini_url("chat", deployment.model, stream)[0]
             for stream, method in methods.items()
@@ -171,7 +170,7 @@ def _gemini_stopped(event: Event) -> bool:
 
 
 class OllamaWire:
-    """Ollama's `/api/chat`, also where the catalog says `ollama`: LiteLLM would make one prompt of it and lose tools."""
+    """Ollama's `/api/chat`, also where the catalog says `ollama`: LiteLLM makes one prompt of that and loses tools."""
 
     framing: Framing = "lines"
     ends_at_last = True
@@ -183,7 +182,7 @@ class OllamaWire:
         self._split: Callable[[str], tuple[str | None, str | None]] = parse_content_for_reasoning
         self.known = self._config.known
         base = deployment.account.api_base or "http://localhost:11434"
-        self._url = _joined(base.removesuffix("/v1"), "/api", "/chat")
+        self._url = joined(base.removesuffix("/v1"), "/api", "/chat")
         self._headers = CIMultiDict(self._config.headers([], {}, {}))
 
     def passes(self, address: str) -> bool:
@@ -237,7 +236,7 @@ class CohereWire:
         known = self._config.known
         self.known = Known(known.openai | {"response_format"}, known.own)
         base = (deployment.account.api_base or "https://api.cohere.com").removesuffix("/chat")
-        self._url = _joined(base, "/v2", "/chat")
+        self._url = joined(base, "/v2", "/chat")
         headers = self._config.headers([], {}, {})
         self._headers: dict[bool, CIMultiDict[str]] = {
             stream: CIMultiDict({**headers, "accept": "text/event-stream" if stream else "application/json"})
@@ -277,11 +276,3 @@ WIRES: Mapping[str, Callable[[Any, Deployment], Wire]] = {
     "ollama": OllamaWire,
     "ollama_chat": OllamaWire,
 }
-
-
-def _joined(base: str, version: str, place: str) -> str:
-    """Put a path behind an address that may already end with its version, or with the whole path."""
-    base = base.rstrip("/")
-    if base.endswith(place):
-        return base
-    return base + place if re.search(r"/v\d\w*$|/api$", base) else base + version + place

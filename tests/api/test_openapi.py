@@ -1,0 +1,189 @@
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import jsonschema  # type: ignore[import-untyped]  # it carries no types
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from tests.conftest import Serve
+
+from llmgateway.api.openapi import openapi_document, routes
+
+DOCUMENT = openapi_document("1.2.3")
+SCHEMAS = DOCUMENT["components"]["schemas"]
+METHODS = {"get", "post", "put", "patch", "delete"}
+SERVED = {
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/models/{id}", "/health"),
+    *("/health/live", "/v1/health/live", "/livez", "/health/ready", "/v1/health/ready", "/readyz"),
+    *("/", "/v1", "/v1/", "/openapi.json", "/docs"),
+}
+OPERATIONS = [
+    (method, path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+    if method in METHODS
+]
+NAMES = [f"{method} {path}" for method, path, _ in OPERATIONS]
+
+
+def everything(value: Any, path: str = "#") -> Iterator[tuple[str, Any]]:
+    yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from everything(child, f"{path}/{key}")
+
+
+def resolve(reference: str) -> Any:
+    assert reference.startswith("#/")
+    found: Any = DOCUMENT
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def check(schema: dict[str, Any], value: Any) -> None:
+    # References within a schema point into the document, so the schema stands in it.
+    jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def test_it_describes_all_that_is_served_and_nothing_else() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    assert DOCUMENT["info"]["version"] == "1.2.3"
+    assert DOCUMENT["paths"].keys() == SERVED
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
+def test_every_operation_is_whole(method: str, path: str, operation: dict[str, Any]) -> None:
+    assert operation["responses"]
+    assert operation["summary"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+    named = set(re.findall(r"\{(\w+)\}", path))
+    parameters = [resolve(given["$ref"]) if "$ref" in given else given for given in operation.get("parameters", [])]
+    assert {given["name"] for given in parameters if given["in"] == "path"} == named
+    for status, written in operation["responses"].items():
+        assert re.fullmatch(r"[2-5]\d\d", status)
+        response = resolve(written["$ref"]) if "$ref" in written else written
+        assert response["description"]
+        assert response["content"]
+        assert {"X-Request-ID", "X-Gateway-Request-ID"} <= response["headers"].keys()
+    if method == "post":
+        assert operation["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    names = [operation["operationId"] for _, _, operation in OPERATIONS]
+
+    assert len(set(names)) == len(names)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    references = [value["$ref"] for _, value in everything(DOCUMENT) if isinstance(value, dict) and "$ref" in value]
+
+    assert references
+    assert all(resolve(reference) for reference in references)
+
+
+def test_every_component_is_used() -> None:
+    text = json.dumps(DOCUMENT)
+
+    for kind, components in DOCUMENT["components"].items():
+        for name in components:
+            assert f'"#/components/{kind}/{name}"' in text, f"{kind}/{name}"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_schema_is_json_schema_and_its_examples_fit(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+    for example in SCHEMAS[name].get("examples", []):
+        check(SCHEMAS[name], example)
+
+
+def test_examples_of_requests_and_answers_fit_their_schemas() -> None:
+    checked = 0
+    for _, value in everything(DOCUMENT):
+        if isinstance(value, dict) and "schema" in value and isinstance(value.get("examples"), dict):
+            for example in value["examples"].values():
+                check(value["schema"], example["value"])
+                checked += 1
+
+    assert checked > 15
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_example_of_a_stream_fits_its_events_and_ends_as_streams_do(path: str) -> None:
+    stream = DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    events = stream["example"].removesuffix("\n\n").split("\n\n")
+
+    assert events[-1] == "data: [DONE]"
+    for event in events[:-1]:
+        check(stream["x-event-schema"], json.loads(event.removeprefix("data: ")))
+
+
+def test_a_request_may_have_fields_that_nobody_described() -> None:
+    for name in ("ChatCompletionRequest", "CompletionRequest", "EmbeddingRequest"):
+        example = {**SCHEMAS[name]["examples"][0], "a_field_of_next_year": {"x": 1}}
+        check(SCHEMAS[name], example)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"messages": []},
+        {"model": "m", "messages": []},
+        {"model": "m", "messages": "Hi"},
+        {"model": "m", "messages": [{"role": "usr", "content": "Hi"}]},
+        {"model": "m", "messages": [{"role": "user", "content": 5}]},
+    ],
+)
+def test_a_wrong_chat_request_does_not_fit(wrong: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        check(SCHEMAS["ChatCompletionRequest"], wrong)
+
+
+async def test_what_the_gateway_answers_fits_what_is_described(gateway: Serve) -> None:
+    running = await gateway()
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, "ChatCompletion"),
+        ("/v1/completions", {"prompt": "Hi"}, "Completion"),
+        ("/v1/embeddings", {"input": "Hi"}, "EmbeddingList"),
+    ]
+    for path, fields, name in asked:
+        answer = await running.client.post(path, json={"model": "demo/echo", **fields})
+        described(path, "post", answer, name)
+    for path in sorted(SERVED - {path for path, _, _ in asked}):
+        answer = await running.client.get(path.replace("{id}", "demo/echo"))
+        if path not in {"/openapi.json", "/docs"}:
+            described(path, "get", answer, None)
+    wrong = await running.client.post("/v1/chat/completions", json={"model": "no/such", "messages": []})
+    assert wrong.status_code == 400
+    check(SCHEMAS["Error"], wrong.json())
+
+
+def described(path: str, method: str, answer: httpx2.Response, name: str | None) -> None:
+    assert answer.status_code == 200, path
+    response = DOCUMENT["paths"][path][method]["responses"]["200"]
+    schema = response["content"]["application/json"]["schema"]
+    assert name is None or schema == {"$ref": f"#/components/schemas/{name}"}
+    check(schema, answer.json())
+    assert {header.lower() for header in response["headers"]} <= answer.headers.keys(), path
+
+
+def test_the_document_and_the_page_are_served() -> None:
+    with TestClient(Starlette(routes=routes("1.2.3"))) as client:
+        document, page = client.get("/openapi.json"), client.get("/docs")
+        heads = [client.head(path).status_code for path in ("/openapi.json", "/docs")]
+
+    assert document.json() == DOCUMENT
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert heads == [200, 200]
+
+
+def test_it_names_no_outside_host() -> None:
+    with TestClient(Starlette(routes=routes("1.2.3"))) as client:
+        for path in ("/openapi.json", "/docs"):
+            assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", client.get(path).text) == []
+            assert "http" not in re.findall(r"(?:src|href)=\"?(\w+)", client.get(path).text)

@@ -1,0 +1,104 @@
+import importlib.util
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llmgateway.catalog import known
+from llmgateway.catalog.known import find, known_models, of_provider, provider_name
+from llmgateway.catalog.model import Prices
+
+MEASURE = """
+import psutil, time
+import importlib.util, msgspec
+from llmgateway.catalog import known
+process = psutil.Process()
+before, started = process.memory_info().rss, time.process_time()
+known.known_models()
+print((time.process_time() - started) * 1000, (process.memory_info().rss - before) / 1e6)
+"""
+
+
+def test_litellm_tells_window_prices_and_capabilities() -> None:
+    model = find("openai", "gpt-4o")
+
+    assert model is not None
+    assert (model.mode, model.context_length, model.max_output_tokens) == ("chat", 128000, 16384)
+    assert model.prices is not None
+    assert (model.prices.input, model.prices.output, model.prices.cached) == (2.5e-06, 1e-05, 1.25e-06)
+    assert model.capabilities >= {"vision", "tools", "parallel_tools", "json_schema", "prompt_caching", "streaming"}
+
+
+def test_a_model_is_found_with_and_without_its_providers_prefix() -> None:
+    assert find("gemini", "gemini-2.5-pro") is not None
+    assert find("vertex_ai", "gemini-2.5-pro") is not None
+    assert find("groq", "gpt-4o") is None
+    assert find("openai", "nothing-like-this") is None
+
+
+def test_models_of_a_provider_come_without_its_prefix() -> None:
+    names = [name for name, _ in of_provider("mistral")]
+
+    assert "mistral-large-latest" in names
+    assert not any(name.startswith("mistral/") for name in names)
+
+
+def test_embeddings_do_not_stream() -> None:
+    model = find("openai", "text-embedding-3-small")
+
+    assert model is not None
+    assert (model.mode, "streaming" in model.capabilities) == ("embedding", False)
+
+
+def test_finer_names_are_the_providers() -> None:
+    given = ("openai", "vertex_ai-language-models", "bedrock_converse", "cohere_chat", "nano-gpt")
+
+    assert [provider_name(name) for name in given] == ["openai", "vertex_ai", "bedrock", "cohere", "nano-gpt"]
+
+
+def test_only_what_can_be_asked_today_is_kept() -> None:
+    assert {model.mode for model in known_models().values()} == {"chat", "completion", "embedding"}
+    assert "sample_spec" not in known_models()
+
+
+def test_the_table_costs_little_time_and_memory_and_not_litellms_import() -> None:
+    measured = subprocess.run(  # noqa: S603  # our own interpreter and text
+        [sys.executable, "-c", MEASURE + "import sys; assert 'litellm' not in sys.modules"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    milliseconds, megabytes = map(float, measured.stdout.split())
+
+    assert megabytes <= 8
+    assert milliseconds <= 150, "60 on a quiet machine"
+
+
+def test_an_odd_row_costs_that_row_only() -> None:
+    table = known.decode(b"""{
+        "good": {"litellm_provider": "groq", "mode": "chat", "max_tokens": "9", "input_cost_per_token": 1e-06},
+        "odd": {"litellm_provider": 5, "mode": "chat"},
+        "image": {"litellm_provider": "openai", "mode": "image_generation"},
+        "bare": {}
+    }""")
+
+    assert list(table) == ["good"]
+    assert table["good"].context_length is None
+    assert table["good"].prices == Prices(1e-06, 0.0)
+
+
+def test_reading_twice_is_free() -> None:
+    known_models()
+
+    started = time.perf_counter()
+    assert known_models() is known_models()
+    assert time.perf_counter() - started < 0.01
+
+
+def test_without_litellm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    with pytest.raises(ModuleNotFoundError, match="install"):
+        known.known_models.__wrapped__()

@@ -1,0 +1,224 @@
+import gc
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from llmgateway.catalog.load import CatalogError
+from llmgateway.catalog.source import CatalogSource, read_catalog
+
+Event = tuple[str, dict[str, object]]
+CHAT = """
+providers: {main: {provider: openai, api_key: "${KEY}"}}
+models:
+  - {name: chat, deployments: [{provider: main, model: gpt-4o}]}
+"""
+FAULTY = "modells: []\n"
+
+
+class Told:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.first = anyio.Event()
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        self.events.append((event, fields))
+        self.first.set()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(CHAT)
+    return path
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def source(path: Path, told: Told) -> CatalogSource:
+    return CatalogSource(path, {"KEY": "k"}, told, poll_s=0.01)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def replace_alike(path: Path, text: str) -> None:
+    """Put another file of the same time and size in its place."""
+    stat = path.stat()
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.utime(new, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    new.replace(path)
+    assert path.stat().st_size == stat.st_size
+
+
+async def test_pitfall_088_a_changed_file_is_served_within_two_seconds(path: Path, told: Told) -> None:
+    source = CatalogSource(path, {"KEY": "k"}, told)
+    before = source.current
+    async with anyio.create_task_group() as group:
+        group.start_soon(source.watch)
+        write(path, CHAT.replace("name: chat", "name: renamed"))
+        with anyio.fail_after(2):
+            await told.first.wait()
+        group.cancel_scope.cancel()
+
+    assert source.current.resolve("renamed") is not None
+    assert source.current.resolve("chat") is None
+    assert before.resolve("chat") is not None, "a request that runs keeps the catalog it began with"
+    assert [event for event, _ in told.events] == ["catalog_reloaded"]
+    assert source.reloads == 1
+
+
+async def test_pitfall_089_a_reload_changes_every_section(path: Path, source: CatalogSource) -> None:
+    write(
+        path,
+        """
+providers: {main: {provider: groq, api_key: new, timeout_s: 9, limits: {concurrent: 2}}, more: {provider: openai}}
+models:
+  - name: chat
+    drop_unsupported: true
+    defaults: {temperature: 1}
+    deployments: [{provider: main, model: other, prices_per_million: {input: 1, output: 2}}]
+  - {name: "more/*", passthrough: true}
+limits: {operations: {chat: 1}}
+equivalents: [[a, b]]
+""",
+    )
+    await source.look()
+
+    deployment = source.current.models["chat"].deployments[0]
+    account = deployment.account
+    assert (account.provider, account.api_key, account.timeout_s, account.limits.concurrent) == ("groq", "new", 9, 2)
+    assert (deployment.model, deployment.drop_unsupported, dict(deployment.defaults)) == (
+        "other",
+        True,
+        {"temperature": 1},
+    )
+    assert deployment.prices is not None
+    assert deployment.prices.output == 2e-06
+    assert source.current.resolve("more/x") is not None
+    assert [place.rpartition(" ")[2] for place in source.current.without_effect] == ["limits", "equivalents"]
+    assert source.current.warnings != ()
+
+
+async def test_pitfall_093_a_faulty_file_leaves_the_old_one_serving(
+    path: Path, source: CatalogSource, told: Told
+) -> None:
+    before = source.current
+    write(path, FAULTY)
+    await source.look()
+
+    assert source.current is before
+    assert source.fault is not None
+    assert f"{path}:1: modells: there is no such key; the nearest is `models`" in source.fault
+    assert (source.failed_reloads, source.reloads) == (1, 0)
+    event, fields = told.events[0]
+    assert event == "catalog_reload_failed"
+    assert fields["serving"] == before.version
+
+    await source.look()
+    assert source.failed_reloads == 1, "one and the same fault is told once"
+
+    write(path, CHAT)
+    await source.look()
+    assert not source.fault
+    assert source.reloads == 1
+    assert source.current.version == before.version
+
+
+async def test_pitfall_093_a_vanished_file_leaves_the_old_one_serving(path: Path, source: CatalogSource) -> None:
+    await anyio.Path(path).unlink()
+    await source.look()
+
+    assert source.current.resolve("chat") is not None
+    assert source.fault == f"{path}: the file is gone; put it back"
+
+
+async def test_a_missing_variable_in_a_new_file_leaves_the_old_one_serving(path: Path, source: CatalogSource) -> None:
+    write(path, CHAT.replace("${KEY}", "${OTHER_KEY}"))
+    await source.look()
+
+    assert source.fault is not None
+    assert "OTHER_KEY is not set" in source.fault
+    assert source.current.accounts["main"].api_key == "k"
+
+
+async def test_a_file_replaced_by_another_of_the_same_time_and_size_is_seen(path: Path, source: CatalogSource) -> None:
+    replace_alike(path, CHAT.replace("gpt-4o", "gpt-4x"))
+    await source.look()
+
+    assert source.current.models["chat"].deployments[0].model == "gpt-4x"
+
+
+async def test_a_requested_reload_reads_even_an_unchanged_file(source: CatalogSource, told: Told) -> None:
+    before = source.current
+    async with anyio.create_task_group() as group:
+        group.start_soon(source.watch)
+        source.request_reload()
+        with anyio.fail_after(5):
+            await told.first.wait()
+        group.cancel_scope.cancel()
+
+    assert source.current is not before
+    assert source.current.version == before.version
+
+
+async def test_a_file_that_comes_later_is_taken(tmp_path: Path, told: Told) -> None:
+    source = CatalogSource(tmp_path / "gateway.yaml", {"KEY": "k", "GROQ_API_KEY": "g"}, told)
+    assert source.current.resolve("groq/x") is not None
+
+    write(tmp_path / "gateway.yaml", CHAT)
+    await source.look()
+
+    assert source.current.resolve("chat") is not None
+    assert source.current.resolve("groq/x") is None
+
+
+async def test_an_unchanged_file_is_not_read_again(source: CatalogSource, told: Told) -> None:
+    before = source.current
+    await source.look()
+
+    assert source.current is before
+    assert told.events == []
+
+
+async def test_pitfall_066_a_thousand_reloads_leave_nothing_behind(path: Path) -> None:
+    source = CatalogSource(path, {"KEY": "k"}, lambda event, /, **fields: None)  # noqa: ARG005  # nobody listens
+
+    async def reload(times: int) -> int:
+        for n in range(times):
+            write(path, FAULTY if n % 10 == 0 else CHAT)
+            source.request_reload()
+            await source.look()
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = await reload(20)
+    after = await reload(1000)
+
+    assert after - before < 200
+    assert (source.reloads, source.failed_reloads) == (918, 102)
+
+
+def test_a_fault_at_the_start_is_raised(path: Path, told: Told) -> None:
+    write(path, FAULTY)
+
+    with pytest.raises(CatalogError, match="modells"):
+        CatalogSource(path, {}, told)
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(CatalogError, match="UTF-8"):
+        read_catalog(path, {})
+    with pytest.raises(CatalogError, match="cannot be read"):
+        read_catalog(tmp_path, {})
+    with pytest.raises(CatalogError, match="gone"):
+        read_catalog(tmp_path / "none.yaml", {}, required=True)
