@@ -131,12 +131,16 @@ def mock() -> Contestant:
     return Contestant("mock", "mock provider", lambda port, _: [*command, str(port)])
 
 
-def gateway(folder: Path) -> Contestant:
-    """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file."""
+def gateway(folder: Path, *, translates: bool = True) -> Contestant:
+    """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file.
+
+    Args:
+        translates: Whether its catalog has a provider with another wire; without one it never loads LiteLLM.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def command(port: int, upstream_port: int) -> list[str]:
-        (folder / "gateway.yaml").write_text(json.dumps(_catalog(upstream_port), indent=1))
+        (folder / "gateway.yaml").write_text(json.dumps(_catalog(upstream_port, translates=translates), indent=1))
         return [sys.executable, "-m", "llmgateway", "serve", "--port", str(port)]
 
     settings = {
@@ -146,15 +150,18 @@ def gateway(folder: Path) -> Contestant:
         "BENCH_KEY": "sk-bench",
     }
     environment = tuple(settings.items())
-    return Contestant("gateway", "this gateway", command, "/health", environment, translates=True)
+    name = "gateway" if translates else "gateway-relay"
+    return Contestant(name, "this gateway", command, "/health", environment, translates=translates)
 
 
-def _catalog(upstream_port: int) -> dict[str, object]:
+def _catalog(upstream_port: int, *, translates: bool) -> dict[str, object]:
     base = f"http://127.0.0.1:{upstream_port}"
     accounts = {
         "openai": {"provider": "openai", "api_key": "${BENCH_KEY}", "api_base": f"{base}/v1"},
         "anthropic": {"provider": "anthropic", "api_key": "${BENCH_KEY}", "api_base": base},
     }
+    if not translates:
+        del accounts["anthropic"]
     offered = {
         payloads.SMALL: "openai",
         payloads.BURST: "openai",
@@ -162,7 +169,9 @@ def _catalog(upstream_port: int) -> dict[str, object]:
         payloads.TRANSLATED: "anthropic",
     }
     models = [
-        {"name": name, "deployments": [{"provider": provider, "model": name}]} for name, provider in offered.items()
+        {"name": name, "deployments": [{"provider": provider, "model": name}]}
+        for name, provider in offered.items()
+        if provider in accounts
     ]
     return {"providers": accounts, "models": models}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from bench import accounting, machine, payloads, report, results
-from bench.contestants import ROOT, Contestant, Running, lineup, mock
+from bench.contestants import ROOT, Contestant, Running, gateway, lineup, mock
 from bench.scenarios import PATH, SCENARIOS, Repetition, Scenario, quiet, repeat
 
 CACHE = ROOT / ".cache"
@@ -83,11 +83,12 @@ def _ask(port: int, body: bytes) -> bytes:
     return answer
 
 
-def start_s(contestant: Contestant, cores: Cores, upstream_port: int, logs: Path) -> float:
-    """Start and end a contestant; give the seconds from exec until it served."""
+def start(contestant: Contestant, cores: Cores, upstream_port: int, logs: Path) -> tuple[float, float]:
+    """Start and end a contestant; give the seconds from exec until it served, and its megabytes then."""
     running = Running(contestant, cores.contestant, upstream_port, logs)
+    resident_mb = accounting.rss_mb(running.pid)
     running.stop()
-    return running.start_s
+    return running.start_s, resident_mb
 
 
 @contextlib.contextmanager
@@ -156,14 +157,16 @@ async def measure(
     try:
         say("starting")
         starts = {
-            each.name: [start_s(each, cores, provider.port, logs) for _ in range(STARTS)]
+            each.name: [start(each, cores, provider.port, logs)[0] for _ in range(STARTS)]
             for each in chosen
             if each.name == "gateway"
         }
+        # It loads LiteLLM in the background once its catalog needs it: what it takes before is seen without that.
+        _, before_mb = start(gateway(logs / "gateway-relay", translates=False), cores, provider.port, logs)
         with everybody(chosen, cores, provider.port, logs) as field:
             memory = {}
             for name, running in field.items():
-                memory[name] = Memory(accounting.rss_mb(running.pid))
+                memory[name] = Memory(before_mb if name == "gateway" else accounting.rss_mb(running.pid))
                 running.resume()
                 check(running)
                 running.pause()

@@ -32,7 +32,7 @@ NOT_RELAYED = {"github_copilot", "chatgpt", "azure_ai", "ragflow", "clarifai", "
 # the value `any` for `tool_choice: required`, which its API takes under both names by now.
 RELAYED_TOO = {"openai", "openrouter", "mistral", "custom_openai", "nadir", "ovhcloud", "minimax", "compactifai"}
 # How LiteLLM's code looks when it takes an address out of a model's name.
-_ADDRESS_IN_MODEL = re.compile(r"""model\.startswith\(\(?"https?:|"https?(://)?" in model""")
+_ADDRESS_IN_MODEL = re.compile(r"""model\.startswith\(\(?"https?:|"https?(://)?" in model\b""")
 # Local servers: an address is enough.
 KEYLESS = {
     "custom_openai",

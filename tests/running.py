@@ -14,8 +14,10 @@ import anyio
 import httpx2
 import openai
 import uvicorn
-from llmgateway.app import Application, create_app
-from llmgateway.server import Server, bind
+
+from llmgateway.app import create_app
+from llmgateway.lifespan import Application
+from llmgateway.server import bind, configuration
 from llmgateway.settings import load_settings
 from llmgateway.telemetry.logs import LineSink, build_logger
 
@@ -26,7 +28,7 @@ class Running:
 
     url: str
     app: Application
-    server: Server
+    server: uvicorn.Server
     client: httpx2.AsyncClient
     openai: openai.AsyncOpenAI
     catalog_file: Path
@@ -63,15 +65,12 @@ async def running(
     logger = build_logger(sink, level="debug", log_format="json")
     chosen = load_settings(given)
     app = create_app(chosen, given, logger=logger)
-    server = Server(
-        uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="on", proxy_headers=False),
-        grace_s=chosen.shutdown_grace_s,
-    )
+    server = uvicorn.Server(configuration(app, chosen))
     listening = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve, [listening])
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.005)
         async with (
             httpx2.AsyncClient(base_url=url, timeout=20) as client,

@@ -14,7 +14,7 @@ async def test_a_client_of_openai_talks_to_the_provider(gateway: Serve, provider
     assert provider.last.headers["authorization"] == "Bearer sk-upstream"
 
 
-async def test_a_stream_is_answered_piece_by_piece(gateway: Serve, provider: Player, catalog: str) -> None:
+async def test_a_stream_is_answered_piece_by_piece(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog)
 
     stream = await served.openai.chat.completions.create(

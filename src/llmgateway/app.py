@@ -4,15 +4,14 @@ Two ordered lists say what a request passes: `everywhere` (ASGI middleware) and 
 makes it). Nothing is read or opened at import.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
-import anyio
 from anyio.abc import TaskGroup
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from llmgateway import __version__
@@ -23,10 +22,11 @@ from llmgateway.catalog.model import Model, Wire
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.gateway.target import Layer, Resolve, wrap
+from llmgateway.lifespan import Application, State
 from llmgateway.middleware.body import Body
 from llmgateway.middleware.disconnect import Disconnect
 from llmgateway.middleware.errors import Errors
-from llmgateway.middleware.inflight import Inflight, Running
+from llmgateway.middleware.inflight import Inflight
 from llmgateway.middleware.observe import Observe
 from llmgateway.middleware.request_id import RequestID
 from llmgateway.middleware.security_headers import SecurityHeaders
@@ -34,55 +34,18 @@ from llmgateway.routing.attempt import Attempts, TimeLimits
 from llmgateway.routing.model import RoutedModel
 from llmgateway.routing.retry import Retry, RetryPolicy
 from llmgateway.settings import Settings, environment, load_settings
-from llmgateway.telemetry.logs import build_logger, standard_sink
+from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
 from llmgateway.upstream.base import Upstream
 from llmgateway.upstream.demo import DemoUpstream
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.relay import Relay
 from llmgateway.upstream.transport import Transport
 
-_EXPOSED = (
-    "X-Request-ID X-Gateway-Request-ID X-Provider X-Model X-Attempts X-Cache-Status X-Overhead-Ms Server-Timing "
-    "Retry-After retry-after-ms x-should-retry openai-processing-ms"
-).split()
-
-
-@dataclass(slots=True)
-class State:
-    """What the process that serves the application steers."""
-
-    logger: FilteringBoundLogger
-    catalog: CatalogSource
-    running: Running = field(default_factory=Running)
-    draining: bool = False
-
-
-class Application:
-    """The ASGI application: its requests, and what runs beside them while it is up."""
-
-    def __init__(
-        self, stack: ASGIApp, state: State, beside: Callable[[TaskGroup], None], close: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._stack = stack
-        self.state = state
-        self._beside = beside
-        self._close = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await self._stack(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with anyio.create_task_group() as group:
-            self._beside(group)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            group.cancel_scope.cancel()
-        await self._close()
-        await send({"type": "lifespan.shutdown.complete"})
+Middleware = Callable[[ASGIApp], ASGIApp]
+_EXPOSED = [
+    *("X-Request-ID", "X-Gateway-Request-ID", "X-Provider", "X-Model", "X-Attempts", "X-Cache-Status"),
+    *("X-Overhead-Ms", "Server-Timing", "Retry-After", "retry-after-ms", "x-should-retry", "openai-processing-ms"),
+]
 
 
 def create_app(
@@ -102,14 +65,16 @@ def create_app(
     """
     environ = environment(environ) if environ is None else environ
     settings = settings or load_settings(environ)
+    ends: list[Callable[[], None]] = []
     if logger is None:
-        log_format = "json" if settings.log_format == "auto" else settings.log_format
-        logger = build_logger(standard_sink(), level=settings.log_level, log_format=log_format)
+        sink = standard_sink()
+        logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
+        take_over_stdlib(logger)
+        ends.append(sink.close)
     catalog = CatalogSource(settings.catalog, environ, partial(_report, logger))
     upstreams = _upstreams(settings)
     gateway = _gateway(settings, catalog, upstreams)
-    state = State(logger, catalog)
-    stack = _stack(settings, gateway, state)
+    state = State(logger, catalog, settings.shutdown_grace_s)
 
     def beside(group: TaskGroup) -> None:
         group.start_soon(catalog.watch)
@@ -117,7 +82,12 @@ def create_app(
             # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
             group.start_soon(upstreams.litellm.warm)
 
-    return Application(stack, state, beside, gateway.close)
+    async def close() -> None:
+        await gateway.close()
+        for end in ends:
+            end()
+
+    return Application(_stack(settings, gateway, state), state, beside, close)
 
 
 def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
@@ -157,9 +127,7 @@ class _Upstreams:
 def _upstreams(settings: Settings) -> _Upstreams:
     transport = Transport(connect_timeout_s=settings.connect_timeout_s)
     relay, litellm = Relay(transport), LiteLLMUpstream(transport)
-    return _Upstreams(
-        transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()}
-    )
+    return _Upstreams(transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()})
 
 
 def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) -> Gateway:
@@ -183,12 +151,12 @@ def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) 
 
 def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
     times = ReplyTimes(request_s=settings.request_timeout_s, commit_after_s=settings.stream_commit_after_s)
-    guarded = [
+    guarded: list[Middleware] = [
         partial(Inflight, running=state.running, limit=settings.max_concurrent_requests),
         partial(Body, max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_inflight_body_bytes),
     ]
     calls = {path: _around(guarded, call) for path, call in model_calls(gateway, times).items()}
-    everywhere: list[Callable[[ASGIApp], ASGIApp]] = [
+    everywhere: list[Middleware] = [
         RequestID,  # makes the exchange that all others read
         SecurityHeaders,
         *_cors(settings),  # outside Errors, so that a browser may read an error too
@@ -199,13 +167,13 @@ def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
     return _around(everywhere, Paths(calls, _pages(state)))
 
 
-def _around(middleware: list[Callable[[ASGIApp], ASGIApp]], app: ASGIApp) -> ASGIApp:
+def _around(middleware: list[Middleware], app: ASGIApp) -> ASGIApp:
     for wrapper in reversed(middleware):
         app = wrapper(app)
     return app
 
 
-def _cors(settings: Settings) -> list[Callable[[ASGIApp], ASGIApp]]:
+def _cors(settings: Settings) -> list[Middleware]:
     if not settings.cors_origins:
         return []
     return [
@@ -227,4 +195,3 @@ def _pages(state: State) -> list[BaseRoute]:
         *models.routes(lambda: state.catalog.current),
         *openapi.routes(__version__),
     ]
-

@@ -206,7 +206,9 @@ class UpstreamRejectedError(UpstreamError):
     type = "invalid_request_error"
     code = "invalid_value"
 
-    def __init__(self, message: str, *, upstream_status: int, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, upstream_status: int, param: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message, param=param, code=code, upstream_status=upstream_status)
         self.status = upstream_status
 

@@ -5,11 +5,11 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 """
 
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 from llmgateway.errors import GatewayError
-
 from llmgateway.ids import new_id
 
 Operation = Literal["chat", "completion", "embedding"]
@@ -36,7 +36,7 @@ class Call:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens as the upstream counted them; `cached_tokens` are part of the prompt's, `reasoning_tokens` of the completion's."""
+    """Tokens as the upstream counted them; cached ones are among the prompt's, reasoning ones among the completion's."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -62,7 +62,7 @@ class Complete:
 class Chunks(Protocol):
     """The pieces of a stream: an async generator, or a class that does less work per piece."""
 
-    def __aiter__(self) -> Self: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     async def __anext__(self) -> bytes: ...
 

@@ -1,6 +1,5 @@
-"""Serves the application: the socket, the workers, the signals and an orderly end."""
+"""Serves the application: its socket and its worker processes."""
 
-import asyncio
 import resource
 import signal
 import socket
@@ -8,52 +7,20 @@ import sys
 from collections.abc import Mapping
 from types import FrameType
 
-
 import uvicorn
+from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
-from typing_extensions import override
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from llmgateway import __version__
-from llmgateway.app import Application, create_app
+from llmgateway.app import create_app
 from llmgateway.settings import Settings, warnings, without_effect
-from llmgateway.telemetry.logs import LineSink, LogFormat, build_logger, standard_sink, take_over_stdlib
+from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 # After the grace: for the error events of the streams that were ended to reach their clients.
 _FAREWELL_S = 5
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server with our end: not ready at once, a grace for what runs, a clear error for what is left."""
-
-    def __init__(self, config: uvicorn.Config, *, grace_s: float) -> None:
-        super().__init__(config)
-        self._grace_s = grace_s
-
-    @override
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        application = self.application
-        if application is not None:
-            application.state.draining = True
-        super().handle_exit(sig, frame)
-
-    @override
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        application = self.application
-        timer = None
-        if application is not None:
-            timer = asyncio.get_running_loop().call_later(self._grace_s, application.state.running.end_all)
-        await super().shutdown(sockets)
-        if timer is not None:
-            timer.cancel()
-
-    @property
-    def application(self) -> Application | None:
-        """The application this process serves, once it is loaded."""
-        loaded = getattr(self.config, "loaded_app", None)
-        return loaded if isinstance(loaded, Application) else None
 
 
 def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = False) -> int:
@@ -63,15 +30,42 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
         reload: Restart when a source file changes; for development.
     """
     sink = standard_sink()
-    logger = build_logger(sink, level=settings.log_level, log_format=_format(settings))
-    take_over_stdlib(logger, level="warning")
+    logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
+    take_over_stdlib(logger)
     listening = bind(settings.host, settings.port)
     _say_hello(logger, settings, listening)
-    several = settings.workers > 1 or reload
-    config = uvicorn.Config(
-        # A worker process builds its own from its environment, which it inherits.
-        "llmgateway.app:create_app" if several else create_app(settings, environ, logger=logger),
-        factory=several,
+    if settings.workers > 1 or reload:
+        # A worker process builds its own application from its environment, which it inherits.
+        config = configuration("llmgateway.app:create_app", settings, reload=reload)
+    else:
+        config = configuration(create_app(settings, environ, logger=logger), settings)
+    server = uvicorn.Server(config)
+    # uvicorn sends itself the signal it ended by once more, and an orderly end is no failure.
+    signal.signal(signal.SIGTERM, _leave)
+    raise_file_limit()
+    try:
+        if reload:
+            ChangeReload(config, target=server.run, sockets=[listening]).run()
+        elif settings.workers > 1:
+            Multiprocess(config, sockets=[listening]).run()
+        else:
+            server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sink.close()
+    return 0
+
+
+def configuration(app: ASGIApp | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
+    """Say how uvicorn serves the application: no access log (we have our own), no header that names it.
+
+    Args:
+        app: The application, or where a worker process finds the function that makes it.
+    """
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         ws="none",
@@ -86,20 +80,6 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s + _FAREWELL_S),
     )
-    server = Server(config, grace_s=settings.shutdown_grace_s)
-    raise_file_limit()
-    try:
-        if reload:
-            ChangeReload(config, target=server.run, sockets=[listening]).run()
-        elif settings.workers > 1:
-            Multiprocess(config, target=server.run, sockets=[listening]).run()
-        else:
-            server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        _close(sink)
-    return 0
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -131,12 +111,6 @@ def raise_file_limit() -> int:
     return hard
 
 
-def _format(settings: Settings) -> LogFormat:
-    if settings.log_format == "auto":
-        return "console" if sys.stdout.isatty() else "json"
-    return settings.log_format
-
-
 def _say_hello(logger: FilteringBoundLogger, settings: Settings, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -147,7 +121,5 @@ def _say_hello(logger: FilteringBoundLogger, settings: Settings, listening: sock
         logger.warning("settings_without_effect_yet", settings=names)
 
 
-def _close(sink: LineSink) -> None:
-    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sink.close()
-    signal.signal(signal.SIGTERM, previous)
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

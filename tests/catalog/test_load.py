@@ -19,6 +19,32 @@ models:
       - {provider: other, model: my-gpt}
 """
 
+WRONG = """\
+providers:
+  one:
+    provider: opnai
+    api_kee: x
+    timeout_s: -4
+  two: {provider: openai, api_base: "ftp://x"}
+  three: {provider: hosted_vllm}
+  demo: {provider: openai}
+  four: nothing
+models:
+  - name: chat
+    strategy: fastst
+    deployments:
+      - {provider: twoo, model: gpt-4o, weight: 0, probe: {intervall: 3}}
+      - {provider: one}
+      - just text
+  - {name: "x*", deployments: [{provider: two, model: y}]}
+  - {name: chat, deployments: [{provider: one, model: y}]}
+  - {name: empty}
+  - {name: "*", passthrough: true, deployments: [{provider: two, model: y}]}
+  - {name: demo/echo, deployments: [{provider: two, model: y}]}
+  - {deployments: [{provider: two, model: y, prices_per_million: {input: 1}}]}
+autoo: 3
+"""
+
 
 def faults_of(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
     with pytest.raises(CatalogError) as caught:
@@ -88,31 +114,7 @@ def test_the_file_may_say_what_litellm_does_not_know() -> None:
 
 
 def test_every_fault_is_told_at_once_with_file_line_and_path() -> None:
-    faults = faults_of("""\
-providers:
-  one:
-    provider: opnai
-    api_kee: x
-    timeout_s: -4
-  two: {provider: openai, api_base: "ftp://x"}
-  three: {provider: hosted_vllm}
-  demo: {provider: openai}
-  four: nothing
-models:
-  - name: chat
-    strategy: fastst
-    deployments:
-      - {provider: twoo, model: gpt-4o, weight: 0, probe: {intervall: 3}}
-      - {provider: one}
-      - just text
-  - {name: "x*", deployments: [{provider: two, model: y}]}
-  - {name: chat, deployments: [{provider: one, model: y}]}
-  - {name: empty}
-  - {name: "*", passthrough: true, deployments: [{provider: two, model: y}]}
-  - {name: demo/echo, deployments: [{provider: two, model: y}]}
-  - {deployments: [{provider: two, model: y, prices_per_million: {input: 1}}]}
-autoo: 3
-""")
+    faults = faults_of(WRONG)
 
     assert [fault.partition(": ")[0] for fault in faults] == [
         f"gateway.yaml:{line}"

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import AsyncIterator
 
+import anyio
 import httpx2
 import pytest
 from tests.conftest import Serve
@@ -24,6 +26,12 @@ async def leave_after(served: Running, seconds: float, **fields: object) -> floa
     await asyncio.sleep(seconds)
     writer.close()
     return time.perf_counter()
+
+
+async def settled(served: Running) -> None:
+    with anyio.fail_after(2):
+        while served.app.state.running.tasks:  # noqa: ASYNC110  the product has no event for it
+            await asyncio.sleep(0.01)
 
 
 async def test_pitfall_020_a_whole_answer_nobody_waits_for_is_not_made(
@@ -83,8 +91,7 @@ async def test_pitfall_023_slots_come_back_from_every_phase(gateway: Serve, prov
     for number in range(12):
         await leave_after(served, 0.01 * number, stream=number % 2 == 0)
         await provider.until(lambda: provider.in_flight == 0, within_s=2)
-        while served.app.state.running.tasks:
-            await asyncio.sleep(0.01)
+        await settled(served)
     provider.always(None)
 
     answers = await asyncio.gather(*(served.client.post("/v1/chat/completions", json=CHAT) for _ in range(2)))
@@ -115,7 +122,7 @@ async def test_pitfall_025_nobody_is_taken_for_gone_who_is_there(
     provider.always(lambda step: step.delayed(0.15))
     body = json.dumps(CHAT).encode()
 
-    async def pieces_of_body() -> object:
+    async def pieces_of_body() -> AsyncIterator[bytes]:
         for byte in range(0, len(body), 20):
             yield body[byte : byte + 20]
             await asyncio.sleep(0.03)

@@ -190,7 +190,7 @@ async def test_pitfall_135_no_secret_or_address_reaches_a_client_or_the_log(
     gateway: Serve, provider: Player, catalog: str
 ) -> None:
     served = await gateway(catalog, environ={"KEY": "sk-upstream-canary-0123456789"}, retry__max_retries=0)
-    told = "Key sk-upstream-canary-0123456789 at https://internal.example:8443/x (10.1.2.3:99) is wrong: Bearer abc123def456"
+    told = "Key sk-upstream-canary-0123456789 at https://internal.example:8443/x (10.1.2.3:99): Bearer abc123def456"
     for status in (400, 401, 429, 500):
         provider.script(OpenAIWire().error(status, told))
 

@@ -13,7 +13,6 @@ from tests.upstreams.anthropic_wire import THOUGHT
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
-WITH_SCHEMA = sorted({*EVERY} - {"cohere"})
 FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": PARAMETERS}}
 
 
@@ -24,7 +23,7 @@ class Place(pydantic.BaseModel):
     days: int
 
 
-@pytest.mark.parametrize("provider", WITH_SCHEMA)
+@pytest.mark.parametrize("provider", EVERY)
 async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(play: Play, provider: str) -> None:
     gateway, _ = await play(provider)
     answer = await gateway.openai.chat.completions.parse(model="chat", messages=user("x"), response_format=Place)
@@ -34,7 +33,7 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(play: Play, provider: 
     assert not answer.choices[0].message.tool_calls
 
 
-@pytest.mark.parametrize("provider", WITH_SCHEMA)
+@pytest.mark.parametrize("provider", EVERY)
 async def test_a_streamed_answer_by_a_schema_is_its_text(play: Play, provider: str) -> None:
     gateway, _ = await play(provider)
     stream = await gateway.openai.chat.completions.create(
@@ -47,21 +46,25 @@ async def test_a_streamed_answer_by_a_schema_is_its_text(play: Play, provider: s
     assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["stop"]
 
 
-async def test_a_schema_for_a_provider_without_one_is_refused_by_name(play: Play) -> None:
-    gateway, player = await play("cohere")
+@pytest.mark.parametrize("provider", ["anthropic", "bedrock", "cohere", "gemini", "ollama"])
+async def test_a_parameter_that_the_provider_lacks_is_refused_by_name(play: Play, provider: str) -> None:
+    gateway, player = await play(provider)
     with pytest.raises(openai.BadRequestError) as caught:
-        await gateway.openai.chat.completions.create(model="chat", messages=user("x"), response_format=FORMAT)
+        await gateway.openai.chat.completions.create(model="chat", messages=user("x"), logit_bias={"1": 5})
 
     assert caught.value.code == "unsupported_parameter"
-    assert caught.value.param == "response_format"
+    assert caught.value.param == "logit_bias"
     assert player.requests_total == 0
 
 
-async def test_a_parameter_that_the_provider_lacks_is_dropped_where_the_catalog_says_so(play: Play) -> None:
-    gateway, player = await play("cohere", model={"drop_unsupported": True})
-    await gateway.openai.chat.completions.create(model="chat", messages=user("x"), response_format=FORMAT)
+@pytest.mark.parametrize("provider", ["anthropic", "bedrock", "cohere", "gemini", "ollama"])
+async def test_a_parameter_that_the_provider_lacks_is_dropped_where_the_catalog_says_so(
+    play: Play, provider: str
+) -> None:
+    gateway, player = await play(provider, model={"drop_unsupported": True})
+    await gateway.openai.chat.completions.create(model="chat", messages=user("x"), logit_bias={"1": 5})
 
-    assert "response_format" not in player.last.json
+    assert b"logit_bias" not in player.last.body
 
 
 @pytest.mark.parametrize("provider", EVERY)

@@ -57,11 +57,9 @@ async def test_pitfall_013_a_call_keeps_its_index_and_says_its_id_once(play: Pla
 
     assert [piece.index for piece in pieces] == sorted(piece.index for piece in pieces)
     for index in (0, 1):
-        said = [piece.id for piece in pieces if piece.index == index and piece.id]
-        names = [
-            piece.function.name for piece in pieces if piece.index == index and piece.function and piece.function.name
-        ]
-        assert len(set(said)) == 1
+        of = [piece for piece in pieces if piece.index == index]
+        assert len({piece.id for piece in of if piece.id}) == 1
+        names = [piece.function.name for piece in of if piece.function and piece.function.name]
         assert len(names) == 1, "the SDK would join a name that is said twice"
 
 
@@ -75,7 +73,8 @@ async def test_arguments_are_handed_on_in_pieces_as_they_come(play: Play, provid
 @pytest.mark.parametrize("provider", EVERY)
 async def test_the_sdks_own_accumulator_understands_the_stream(play: Play, provider: str) -> None:
     gateway, _ = await play(provider)
-    async with gateway.openai.chat.completions.stream(model="chat", messages=user("x"), tools=TOOLS) as stream:
+    strict: list[Any] = [{**tool, "function": {**tool["function"], "strict": True}} for tool in TOOLS]
+    async with gateway.openai.chat.completions.stream(model="chat", messages=user("x"), tools=strict) as stream:
         final = await stream.get_final_completion()
     calls: list[Any] = final.choices[0].message.tool_calls or []
 

@@ -60,9 +60,8 @@ async def test_pitfall_022_closing_the_generator_early_ends_the_call_at_the_prov
     provider.script(lambda step: step.endless(pieces=2, pause_s=0.01))
 
     async with aclosing(LLMGatewayProvider(pipeline).generate(CompletionRequest(model="chat", prompt="Hi"))) as chunks:
-        async for chunk in chunks:
-            if chunk.content:
-                break
+        while not (await anext(chunks)).content:
+            continue
         left = time.perf_counter()
 
     await provider.until(lambda: len(provider.cancels) == 1)

@@ -84,8 +84,7 @@ async def test_a_text_that_tiktoken_panics_on_is_counted_all_the_same(counter: T
 
 async def test_a_table_that_is_damaged_is_named(tmp_path: Path) -> None:
     for table in tables_folder().iterdir():
-        if table.is_file():
-            (tmp_path / table.name).write_bytes(b"aGVsbG8= 0\n")
+        (tmp_path / table.name).write_bytes(b"aGVsbG8= 0\n")
 
     with pytest.raises(FileNotFoundError, match=r"o200k_base .* damaged"):
         await TokenCounter(tmp_path).count("hello", "gpt-4o")
@@ -95,3 +94,10 @@ async def test_many_first_counts_load_the_table_once_and_agree(counter: TokenCou
     counts = await asyncio.gather(*(counter.count("hello world", "gpt-4o") for _ in range(8)))
 
     assert counts == [2] * 8
+
+
+def test_without_litellm_the_reader_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litellm", None)
+
+    with pytest.raises(FileNotFoundError, match="needs the package litellm"):
+        tables_folder()

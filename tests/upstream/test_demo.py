@@ -270,6 +270,14 @@ async def test_a_legacy_completion_echoes_each_prompt() -> None:
     assert chunks[-1]["usage"] == whole["usage"]
 
 
+async def test_a_legacy_completion_drops_what_it_cannot_do_when_the_catalog_says_so() -> None:
+    deployment = Deployment(ACCOUNT, "echo", drop_unsupported=True)
+
+    whole = await complete({"prompt": "one", "suffix": "two"}, deployment=deployment, operation="completion")
+
+    assert whole["choices"][0]["text"] == "one"
+
+
 async def test_a_legacy_completion_can_begin_with_its_prompt() -> None:
     whole = await complete({"prompt": "one. ", "echo": True}, operation="completion")
 

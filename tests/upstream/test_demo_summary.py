@@ -1,5 +1,6 @@
 # ruff: noqa: RUF001  the marks of other scripts are what is tested
 import random
+import sys
 import time
 
 import pytest
@@ -111,12 +112,14 @@ def test_scripts_without_spaces_are_counted_by_pairs_of_characters() -> None:
         '."' * 500_000 + "x",
         ("\n" + " " * 999) * 1000,
         "A. " * 333_000,
+        "e" + "\u0301" * 500_000,
     ],
-    ids=["words", "ideographs", "one word", "marks", "quotes", "spaces", "abbreviations"],
+    ids=["words", "ideographs", "one word", "marks", "quotes", "spaces", "abbreviations", "accents"],
 )
-def test_a_megabyte_takes_less_than_a_second(text: str) -> None:
+def test_a_megabyte_of_any_text_takes_about_a_second_at_most(text: str) -> None:
     started = time.process_time()
 
     summarize(text)
 
-    assert time.process_time() - started < 1
+    # 0.6 s at most on a quiet machine, four times that under coverage; this is to find what takes minutes.
+    assert time.process_time() - started < (8 if "coverage" in sys.modules else 2)

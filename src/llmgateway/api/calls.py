@@ -1,4 +1,4 @@
-"""The model calls: a request's body becomes a `Call`, the gateway answers it, the reply goes out. Plain ASGI, for speed."""
+"""The model calls: a body becomes a `Call`, the gateway answers it, the reply goes out. Plain ASGI, for speed."""
 
 import asyncio
 import math

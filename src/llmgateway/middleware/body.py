@@ -24,9 +24,7 @@ class Body:
         piece_timeout_s: A client that sends nothing of its body for this long has gone or means harm.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int, piece_timeout_s: float = 30.0
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int, piece_timeout_s: float = 30.0) -> None:
         self._app = app
         self._piece_timeout_s = piece_timeout_s
         self._max_bytes = max_bytes

@@ -17,12 +17,12 @@ from llmgateway.errors import (
 from llmgateway.exchange import Exchange
 from llmgateway.wire.errors import envelope, retry_headers
 
-# How long the rest of a refused body is read past, so that the client gets to see the answer before the connection ends.
+# How long the rest of a refused body is read past, so that the client sees the answer before the connection ends.
 _LINGER_S = 1.0
 
 
 class Errors:
-    """Turns the error tree into answers. A bug becomes a 500 that says nothing of its inside, and a log line that does."""
+    """Turns the error tree into answers. A bug becomes a 500 without its inside, and a log line with it."""
 
     def __init__(self, app: ASGIApp, *, logger: FilteringBoundLogger) -> None:
         self._app = app
@@ -40,21 +40,27 @@ class Errors:
             started = True
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_and_look)
+        error = await self._error_of(scope, receive, send_and_look)
+        if error is None:
             return
-        except asyncio.CancelledError:
-            error = _cause(exchange)
-        except GatewayError as raised:
-            error = raised
-        except HTTPException as raised:
-            error = _of_status(raised, scope)
-        except Exception:  # noqa: BLE001  the last one: whatever it is, the client gets an answer and the log the cause
-            self._logger.exception("unexpected_error", request_id=exchange.id, path=scope["path"])
-            error = GatewayError("The gateway failed. The log has the cause under this request id.")
         exchange.error_code = error.code
         if not started and not isinstance(error, ClientGoneError):
             await _answer(error, exchange, scope, receive, send)
+
+    async def _error_of(self, scope: Scope, receive: Receive, send: Send) -> GatewayError | None:
+        exchange: Exchange = scope["exchange"]
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            return _cause(exchange)
+        except GatewayError as error:
+            return error
+        except HTTPException as error:
+            return _of_status(error, scope)
+        except Exception:  # noqa: BLE001  the last one: whatever it is, the client gets an answer and the log the cause
+            self._logger.exception("unexpected_error", request_id=exchange.id, path=scope["path"][:256])
+            return GatewayError("The gateway failed. The log has the cause under this request id.")
+        return None
 
 
 def _cause(exchange: Exchange) -> GatewayError:

@@ -158,8 +158,8 @@ class Settings(_Group):
     sensitivity: Sensitivity = Sensitivity()
     audit: Audit = Audit()
 
-    otel: Mapping[str, str] = Field({}, repr=False, description="OTEL_*, as OpenTelemetry defines them")
-    sources: Mapping[str, str] = Field({}, repr=False, description="Setting path -> environment name it was read from")
+    otel: Mapping[str, str] = _setting({}, "OTEL_*, as OpenTelemetry defines them", repr=False)
+    sources: Mapping[str, str] = _setting({}, "Setting path -> environment name it was read from", repr=False)
 
     @property
     def binds_wider(self) -> bool:

@@ -90,7 +90,7 @@ def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> Filter
     render = _as_json if log_format == "json" else _as_console()
     return structlog.wrap_logger(  # type: ignore[no-any-return]  # structlog types it by the wrapper class, at run time
         sink,
-        processors=[_stamp, render],
+        processors=[_stamp, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         context_class=dict,
         cache_logger_on_first_use=True,
@@ -112,11 +112,18 @@ class StdlibLines(logging.Handler):
         self._logger.log(record.levelno, record.getMessage(), **fields)
 
 
-def take_over_stdlib(logger: FilteringBoundLogger, *, level: str) -> None:
-    """Send what libraries log to our stream; at debug level only our own debug lines are of use."""
+def take_over_stdlib(logger: FilteringBoundLogger) -> None:
+    """Send what libraries warn of to our stream; what they tell besides is of use to their authors only."""
     root = logging.getLogger()
     root.handlers = [StdlibLines(logger)]
-    root.setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level.upper()]))
+    root.setLevel(logging.WARNING)
+
+
+def format_for(setting: Literal["auto", "json", "console"]) -> LogFormat:
+    """Choose the format: `auto` is for people on a terminal, and JSON everywhere else."""
+    if setting == "auto":
+        return "console" if sys.stdout.isatty() else "json"
+    return setting
 
 
 def standard_sink() -> LineSink:

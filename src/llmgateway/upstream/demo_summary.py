@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import add
 
 MAX_SENTENCES = 5
 SHARE = 0.15
@@ -34,6 +35,9 @@ _UNSPACED = re.compile(
 )
 _FULL_STOP = "."
 _LONGEST_ABBREVIATION = 3
+_WORD_BREAK = re.compile(r"[\s(.\-]")
+_VOWELS = frozenset("aeiouy")
+_MOST_ACCENTS = 8
 
 
 def summarize(text: str) -> str:
@@ -74,8 +78,8 @@ def _pairs(word: str) -> Iterator[str]:
     for run in _UNSPACED.finditer(word):
         if run.start() > start:
             yield word[start : run.start()]
-        pairs = run.group()
-        yield from (pairs[index : index + 2] for index in range(max(1, len(pairs) - 1)))
+        letters = run.group()
+        yield from map(add, letters, letters[1:]) if len(letters) > 1 else letters
         start = run.end()
     if start < len(word):
         yield word[start:]
@@ -85,13 +89,13 @@ def _is_abbreviation(text: str, end: re.Match[str]) -> bool:
     """Whether this full stop belongs to a word: `J.`, `Dr.`, or one that the next word goes on from in lower case."""
     if end.group() != _FULL_STOP:
         return False
-    following = text[end.end() : end.end() + 3].lstrip()
-    if following[:1].islower():
+    stop = end.start()
+    if text[stop + 1 : stop + 4].lstrip()[:1].islower():
         return True
-    before = re.split(r"[\s(.\-]", text[max(0, end.start() - _LONGEST_ABBREVIATION - 1) : end.start()])[-1]
+    before = _WORD_BREAK.split(text[max(0, stop - _LONGEST_ABBREVIATION - 1) : stop])[-1]
     if len(before) == 1:
         return before.isalpha()
-    return len(before) <= _LONGEST_ABBREVIATION and before.istitle() and not set("aeiouy") & set(before.lower())
+    return len(before) <= _LONGEST_ABBREVIATION and before.istitle() and _VOWELS.isdisjoint(before.lower())
 
 
 def _cut(sentence: str) -> Iterator[str]:
@@ -100,13 +104,17 @@ def _cut(sentence: str) -> Iterator[str]:
     while len(sentence) - start > MAX_SENTENCE_CHARS:
         end = sentence.rfind(" ", start + MAX_SENTENCE_CHARS // 2, start + MAX_SENTENCE_CHARS)
         if end == -1:
-            end = start + MAX_SENTENCE_CHARS
-            while end > start + 1 and unicodedata.category(sentence[end]).startswith("M"):
-                end -= 1
+            end = _before_a_letter(sentence, start + MAX_SENTENCE_CHARS)
         yield sentence[start:end].strip()
         start = end
     if rest := sentence[start:].strip():
         yield rest
+
+
+def _before_a_letter(text: str, end: int) -> int:
+    """Step back from an accent to its letter; a longer row of accents is none that anybody writes."""
+    near = range(end, end - _MOST_ACCENTS, -1)
+    return next((at for at in near if not unicodedata.category(text[at]).startswith("M")), end)
 
 
 def _scores(sentences: Sequence[Sequence[str]]) -> list[float]:

@@ -1,4 +1,4 @@
-"""OpenAI's wire: a client's bytes go through with only the model's name and defaults set; the answer's bytes come back."""
+"""OpenAI's wire: a client's bytes go out with only the model's name and defaults set, the answer's bytes come back."""
 
 import asyncio
 from functools import lru_cache

@@ -62,9 +62,9 @@ def scrub(text: str, account: Account) -> str:
     for secret in _secrets(account):
         text = text.replace(secret, _KEY)
     text = _KEY_SHAPES.sub(_KEY, text)
+    text = _ADDRESS_SHAPES.sub(_ADDRESS, text)
     for host in _hosts(account):
         text = text.replace(host, _ADDRESS)
-    text = _ADDRESS_SHAPES.sub(_ADDRESS, text)
     text = _IPV6_SHAPE.sub(_without_ipv6, text)
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 

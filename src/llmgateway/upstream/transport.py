@@ -5,6 +5,7 @@ environment and knows no deadline: that is the caller's.
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from llmgateway.errors import UpstreamError
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _CONNECTIONS = 4096
 _CACHED_URLS = 4096
+_LARGE_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 30.0
 _DNS_TTL_S = 60
 # Providers behind content networks answer with headers longer than aiohttp's 8 KB.
@@ -66,7 +68,9 @@ class Transport:
         if session is None:
             session = self._open(account)
         try:
-            return await session.post(url, data=body, headers=headers, allow_redirects=False)
+            # A large one goes out in pieces, so that others get their turn in between.
+            content = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
+            return await session.post(url, data=content, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, OSError) as error:
             raise connection_failure(error, account) from error
 

@@ -68,7 +68,7 @@ def _lenient(body: bytes) -> Answer | None:
 
 
 def alone(chunk: bytes) -> bytes:
-    """Make OpenAI's usage chunk, `choices: []`, of one that tells the usage beside its choices; empty if it is no JSON."""
+    """Make OpenAI's usage chunk of one that tells the usage beside its choices; empty if it is no JSON."""
     try:
         fields = msgspec.json.decode(chunk, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):

@@ -31,7 +31,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except RecursionError:
         raise InvalidJSONError("The body is nested too deeply: send at most a few hundred levels.") from None
     except UnicodeDecodeError as error:
-        raise InvalidJSONError(f"The body is not valid UTF-8 (byte {error.start}): send JSON encoded as UTF-8.") from None
+        raise InvalidJSONError(
+            f"The body is not valid UTF-8 (byte {error.start}): send JSON encoded as UTF-8."
+        ) from None
     except msgspec.DecodeError as error:
         raise InvalidJSONError(f"The body is not valid JSON: {error}.") from None
 

@@ -26,7 +26,7 @@ from tests.upstreams.server import Player
 from tests.upstreams.step import Step
 
 from llmgateway.errors import UpstreamError, UpstreamRateLimitedError
-from llmgateway.exchange import Usage
+from llmgateway.exchange import Streamed, Usage
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.litellm.stream import LineCutter, SentEventCutter
 from llmgateway.wire.sse import EventTooLongError
@@ -59,18 +59,22 @@ async def test_pitfall_002_a_cut_stream_is_never_whole(
     upstream: LiteLLMUpstream, provider: Provider, reset: bool, left: int
 ) -> None:
     def without_the_end(step: Step) -> Step:
-        last = _ending_pieces(provider, step)
-        kept = step.first(len(step.pieces) - last - left + 1)
+        ending = 2 if provider.name == "bedrock" else 1  # pieces that say that the answer is whole
+        kept = step.first(len(step.pieces) - ending - left + 1)
         return kept.cut(pieces=len(kept.pieces), reset=True) if reset else kept
 
     async with Player(provider.wire()) as player:
         player.script(without_the_end)
-        got = b""
         with pytest.raises(UpstreamError) as caught:
-            got = await _read(upstream, provider, player)
+            await _read(upstream, provider, player)
 
     assert caught.value.status == 502
-    assert b"[DONE]" not in got
+
+
+async def _collect(stream: Streamed, got: list[bytes]) -> None:
+    """Keep what comes, also when the stream breaks off."""
+    while chunk := await anext(stream.chunks, b""):
+        got.append(chunk)
 
 
 async def _read(upstream: LiteLLMUpstream, provider: Provider, player: Player) -> bytes:
@@ -83,11 +87,6 @@ async def _read(upstream: LiteLLMUpstream, provider: Provider, player: Player) -
     finally:
         await stream.chunks.aclose()
     return got
-
-
-def _ending_pieces(provider: Provider, step: Step) -> int:
-    """How many of a stream's last pieces say that it is over."""
-    return {"anthropic": 1, "bedrock": 2}.get(provider.name, 1)
 
 
 @direct
@@ -124,20 +123,19 @@ async def test_pitfall_001_an_error_in_the_middle_follows_what_came_before(
     async with Player(provider.wire()) as player:
         player.script(lambda step: Step(step.status, step.headers, step.first(4).then(ERRORS[provider.name]).pieces))
         stream = streamed(await upstream.send(provider.deployment(player), call(stream=True)))
-        got = b""
+        got: list[bytes] = []
         with pytest.raises(UpstreamRateLimitedError, match="Slow down"):
-            async for chunk in stream.chunks:
-                got += chunk
+            await _collect(stream, got)
 
-    assert b"hello" in got
-    assert b'finish_reason":"' not in got
+    assert b"hello" in b"".join(got)
+    assert b'finish_reason":"' not in b"".join(got)
 
 
 @direct
 async def test_pitfall_003_011_an_error_before_the_answer_is_an_error_of_the_call(
     upstream: LiteLLMUpstream, provider: Provider
 ) -> None:
-    opening = 1 if provider in {ANTHROPIC, COHERE} else 0
+    opening = 1 if provider.name in {"anthropic", "cohere"} else 0
     async with Player(provider.wire()) as player:
         player.script(lambda step: step.first(opening).then(ERRORS[provider.name]))
         with pytest.raises(UpstreamRateLimitedError, match="Slow down"):
@@ -290,6 +288,6 @@ def test_pitfall_015_events_survive_any_cut(texts: list[str], end: str, data: st
 
 def test_a_line_without_an_end_is_given_up() -> None:
     cutter = LineCutter()
+    assert cutter.feed(b"x" * 30_000_000) == []
     with pytest.raises(EventTooLongError):
-        for _ in range(40):
-            cutter.feed(b"x" * 1_000_000)
+        cutter.feed(b"x" * 10_000_000)

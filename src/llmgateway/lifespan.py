@@ -1,0 +1,98 @@
+"""The life of a web process: what runs beside its requests, the signals it hears, and an orderly end."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from llmgateway.catalog.source import CatalogSource
+from llmgateway.middleware.inflight import Running
+
+
+@dataclass(slots=True)
+class State:
+    """What a process knows of itself while it serves."""
+
+    logger: FilteringBoundLogger
+    catalog: CatalogSource
+    grace_s: float
+    running: Running = field(default_factory=Running)
+    draining: bool = False
+
+    def drain(self) -> None:
+        """Be ready for nothing new; when the grace is over, end what still runs."""
+        if not self.draining:
+            self.draining = True
+            self.logger.info("draining", running=len(self.running.tasks), grace_s=self.grace_s)
+            asyncio.get_running_loop().call_later(self.grace_s, self._end)
+
+    def _end(self) -> None:
+        if ended := self.running.end_all():
+            self.logger.warning("grace_over", ended=ended)
+
+
+class Application:
+    """The ASGI application.
+
+    Args:
+        stack: Serves requests.
+        beside: Starts what runs beside them.
+        close: Gives back what was opened.
+    """
+
+    def __init__(
+        self, stack: ASGIApp, state: State, beside: Callable[[TaskGroup], None], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._stack = stack
+        self.state = state
+        self._beside = beside
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._stack(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        with _heard(self.state):
+            async with anyio.create_task_group() as group:
+                self._beside(group)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                group.cancel_scope.cancel()
+        await self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextmanager
+def _heard(state: State) -> Iterator[None]:
+    """Drain when told to end, before the server does its part; look at the catalog again at SIGHUP."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(state.catalog.request_reload if number == signal.SIGHUP else state.drain)
+        previous = before[signal.Signals(number)]
+        if callable(previous):
+            previous(number, frame)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            # `None` was not set from Python, and cannot be from here.
+            if previous is not None and signal.getsignal(number) is hear:
+                signal.signal(number, previous)

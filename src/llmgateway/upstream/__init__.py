@@ -1,0 +1,1 @@
+"""Providers: the only room that knows their protocols."""
