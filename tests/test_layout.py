@@ -32,7 +32,6 @@ BANNED = {
 # Source files without a test file of the same name, each with the reason.
 UNMIRRORED = {
     "catalog/model.py": "values without behaviour: every test of the catalog and of routing makes them",
-    "exchange.py": "values; its one property is what tests/middleware/test_observe.py sees as overhead",
     "upstream/base.py": "a protocol: its fillings are tested",
 }
 # Names that hold a banned word, each with the reason.

@@ -6,8 +6,9 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 from llmgateway.errors import GatewayError
 from llmgateway.ids import new_id
@@ -16,8 +17,7 @@ Operation = Literal["chat", "completion", "embedding"]
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """What is asked of a model.
 
     Args:
@@ -34,8 +34,7 @@ class Call:
     include_usage: bool = False
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct):
     """Tokens as the upstream counted them; cached ones are among the prompt's, reasoning ones among the completion's."""
 
     prompt_tokens: int = 0
@@ -44,8 +43,7 @@ class Usage:
     reasoning_tokens: int = 0
 
 
-@dataclass(slots=True)
-class Complete:
+class Complete(Struct):
     """A whole answer: JSON in OpenAI's shape for the call's operation.
 
     Args:
@@ -71,8 +69,7 @@ class Chunks(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Streamed:
+class Streamed(Struct):
     """An answer in pieces, returned once its first event is there.
 
     Args:
@@ -90,8 +87,7 @@ class Streamed:
 Reply = Complete | Streamed
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One try at one deployment.
 
     Args:
@@ -108,11 +104,14 @@ class Attempt:
     upstream_status: int | None = None
 
 
-@dataclass(slots=True)
-class Exchange:
+def _request_id() -> str:
+    return new_id("req")
+
+
+class Exchange(Struct):
     """One request on its way. Times are `time.perf_counter` seconds."""
 
-    id: str = field(default_factory=lambda: new_id("req"))  # middleware/request_id
+    id: str = field(default_factory=_request_id)  # middleware/request_id
     client_id: str | None = None  # middleware/request_id: the client's own X-Request-ID, when valid
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
     deadline: float | None = None  # api: `started` plus the time this request may take
@@ -131,8 +130,10 @@ class Exchange:
     @property
     def upstream_s(self) -> float:
         """Seconds spent waiting for upstreams so far."""
-        now = time.perf_counter()
-        return sum((attempt.ended or now) - attempt.started for attempt in self.attempts)
+        total_s = 0.0
+        for attempt in self.attempts:
+            total_s += (time.perf_counter() if attempt.ended is None else attempt.ended) - attempt.started
+        return total_s
 
     def headers(self) -> list[Header]:
         """What a client may know of a model call so far, as response headers (times in milliseconds)."""
@@ -140,7 +141,7 @@ class Exchange:
             return []
         total_ms = (time.perf_counter() - self.started) * 1e3
         upstream_ms = self.upstream_s * 1e3
-        own_ms = total_ms - upstream_ms
+        own_ms = max(0.0, total_ms - upstream_ms)
         headers = [
             (b"x-cache-status", b"BYPASS"),
             (b"x-attempts", b"%d" % len(self.attempts)),
@@ -159,4 +160,6 @@ class Exchange:
 
 def _one_line(text: str) -> bytes:
     """Make a header value of a name that a provider reported."""
-    return "".join(char if " " < char <= "~" else "?" for char in text[:200]).encode()
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return text[:200].encode()

@@ -1,23 +1,15 @@
 """Identifiers that say what they name and sort by the time they were made."""
 
-import secrets
+import random
 import time
-
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def new_id(prefix: str) -> str:
-    """Make an id such as `req_0mfk3v2a8x9q4c7n1b5w`: 9 characters of milliseconds, then 11 of chance.
+    """Make an id such as `req_19f3c2b41a7d5e0c93b28f64a1`: 11 hex digits of milliseconds, then 15 of chance.
+
+    They name things and guard nothing: whoever reads by id is asked for the right to it.
 
     Args:
         prefix: What is named: `req`, `job`, `file`, `batch`, `resp`, `key`, `chatcmpl`.
     """
-    return f"{prefix}_{_base36(time.time_ns() // 1_000_000, 9)}{_base36(secrets.randbits(56), 11)}"
-
-
-def _base36(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    return f"{prefix}_{time.time_ns() // 1_000_000:011x}{random.getrandbits(60):015x}"

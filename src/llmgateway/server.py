@@ -32,7 +32,12 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     sink = standard_sink()
     logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
     take_over_stdlib(logger)
-    listening = bind(settings.host, settings.port)
+    try:
+        listening = bind(settings.host, settings.port)
+    except OSError as error:
+        logger.error("cannot_listen", host=settings.host, port=settings.port, reason=error.strerror or str(error))
+        sink.close()
+        return 1
     _say_hello(logger, settings, listening)
     if settings.workers > 1 or reload:
         # A worker process builds its own application from its environment, which it inherits.

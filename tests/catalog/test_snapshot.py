@@ -195,3 +195,13 @@ def test_warm_leaves_nothing_for_the_first_request(everything: Catalog) -> None:
     everything.warm()
 
     assert {"_listed", "_nearest"} <= set(vars(everything))
+
+
+def test_a_name_that_can_be_called_can_be_described() -> None:
+    catalog = load(None, {"GROQ_API_KEY": "gsk_x"})
+
+    described = catalog.describe("groq/some-model-of-tomorrow")
+
+    assert described is not None
+    assert described.id == "groq/some-model-of-tomorrow"
+    assert catalog.describe("groq//nothing") is None

@@ -109,6 +109,11 @@ def test_a_text_is_cut_and_no_half_key_is_left_at_the_cut() -> None:
         assert "aaaaaaaa" not in scrub("x " * (padding // 2) + key, ACCOUNT)
 
 
+def test_no_stack_trace_is_left() -> None:
+    text = 'It broke.\nTraceback (most recent call last):\n  File "/srv/model.py", line 1\nKeyError'
+    assert scrub(text, ACCOUNT) == "It broke."
+
+
 def test_one_endless_word_is_left_out() -> None:
     assert scrub("a" * 100_000, ACCOUNT) == ""
 

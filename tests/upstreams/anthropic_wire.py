@@ -143,7 +143,7 @@ def _question(body: dict[str, Any]) -> Question:
     return Question(
         text="".join(part["text"] for part in parts if part["type"] == "text"),
         images=tuple(_image(part["source"]) for part in parts if part["type"] == "image"),
-        tools=tuple(Tool(tool["name"], tool.get("input_schema", {})) for tool in tools),
+        tools=tuple(Tool(tool["name"], tool["input_schema"]) for tool in tools if "input_schema" in tool),
         tool_result=_words_of(results[-1]["content"]) if results else None,
         forced_tool=choice.get("name") if choice.get("type") == "tool" else None,
         parallel=not choice.get("disable_parallel_tool_use", False),

@@ -45,6 +45,7 @@ class Player:
         self.cancels: list[Cancel] = []
         self.pieces_written = 0
         self.bytes_written = 0
+        self.faults: list[Exception] = []
         self._strict = strict
         self._script: deque[Play] = deque()
         self._standing: Play | None = None
@@ -70,6 +71,8 @@ class Player:
         await self._tasks.__aexit__(None, None, None)  # The body's own error goes on as it is, not in a group.
         await self.until(lambda: self.open_connections == 0)
         await self._server.wait_closed()
+        if self.faults and error is None:
+            raise ExceptionGroup("the player itself failed", self.faults)
 
     @property
     def port(self) -> int:
@@ -107,13 +110,20 @@ class Player:
     def step_for(self, request: Request) -> Step:
         self.requests.append(request)
         self.requests_total += 1
+        play = self._script.popleft() if self._script else self._standing
+        step = play if isinstance(play, Step) else self._wires_own(request)
+        if play is not None and not isinstance(play, Step):
+            step = play(step)
         self.in_flight += 1
         self.note()
-        play = self._script.popleft() if self._script else self._standing
-        if isinstance(play, Step):
-            return play
-        step = self._refusal(request) or self.wire.answer(request)
-        return step if play is None else play(step)
+        return step
+
+    def _wires_own(self, request: Request) -> Step:
+        try:
+            return self._refusal(request) or self.wire.answer(request)
+        except (LookupError, TypeError, ValueError, AttributeError) as fault:
+            # A provider refuses what it cannot read, too.
+            return self.wire.error(400, f"This request cannot be read: {fault!r}")
 
     def _refusal(self, request: Request) -> Step | None:
         if self._strict is None:
@@ -225,6 +235,8 @@ class _Connection(asyncio.Protocol):
                 await self._play(request)
         except _PeerGoneError:
             pass
+        except Exception as fault:  # noqa: BLE001  raised when the player is left, instead of cancelling the test
+            self._player.faults.append(fault)
         finally:
             self._transport.close()
 

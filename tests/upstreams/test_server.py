@@ -202,3 +202,23 @@ async def test_waiting_for_what_never_comes_times_out() -> None:
     async with Player(openai()) as player:
         with pytest.raises(TimeoutError):
             await player.until(lambda: player.connections == 1, within_s=0.05)
+
+
+async def test_a_request_that_cannot_be_read_is_refused() -> None:
+    async with Player(openai()) as player:
+        reader, writer = await _send(player, messages=[{"role": "user", "content": 7}])
+        status = await reader.readline()
+        await _close(writer)
+
+        assert b" 400 " in status
+
+
+async def test_a_play_that_fails_is_reported_when_the_player_is_left() -> None:
+    async def play() -> None:
+        async with Player(openai()) as player:
+            player.script(lambda step: step.endless(pieces=0))
+            assert await _ask(player) == b""
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await play()
+    assert caught.group_contains(ValueError)

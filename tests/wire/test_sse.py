@@ -156,3 +156,22 @@ def test_finished_tells_a_whole_answer_from_a_cut_one() -> None:
     assert not cut_off.finished
     assert whole.finished
     assert whole.started
+
+
+def test_the_usage_chunk_is_found_between_others_whatever_the_line_ends() -> None:
+    for end in (b"\n", b"\r\n", b"\r"):
+        scan = ChatScan(include_usage=False)
+        events = [event.replace(b"\n", end) for event in (DELTA, USAGE, DELTA, USAGE, STOP, sse.DONE)]
+
+        assert scan.feed(b"".join(events)) == b"".join([events[0], events[2], events[4], events[5]])
+        assert scan.done
+
+
+def test_a_text_that_speaks_of_done_is_not_the_end() -> None:
+    event = b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n'
+    scan = ChatScan(include_usage=False)
+
+    assert scan.feed(event) == event
+    assert not scan.done
+    assert scan.feed(event + sse.DONE) == event + sse.DONE
+    assert scan.done

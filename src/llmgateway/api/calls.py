@@ -92,7 +92,7 @@ class ModelCalls:
             stream.close()
 
     def _allowed_s(self, scope: Scope) -> float:
-        text = next((value for name, value in scope["headers"] if name == b"x-timeout-seconds"), None)
+        text = dict(scope["headers"]).get(b"x-timeout-seconds")
         if text is None:
             return self._times.request_s
         try:

@@ -59,10 +59,10 @@ def find_model(catalog: Catalog, model_id: str) -> dict[str, Any]:
     Raises:
         ModelNotFoundError: It is not on offer; `details.available_models` has the ten nearest.
     """
-    for model in catalog.listed():
-        if model.id == model_id:
-            return model_object(model)
-    raise model_not_found(model_id[:_LONGEST_ID], catalog)
+    model = catalog.describe(model_id)
+    if model is None:
+        raise model_not_found(model_id[:_LONGEST_ID], catalog)
+    return model_object(model)
 
 
 def model_object(model: ListedModel) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class Catalog:
         known.known_models()
         self.nearest("")
 
+    def describe(self, name: str) -> ListedModel | None:
+        """Tell about one model that can be named, listed or not; `None` when there is no such, or not here."""
+        model = self.resolve(name)
+        return None if model is None else _listed_model(model)
+
     def _derive(self, name: str) -> Model | None:
         if not _NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in name.split("/")):
             return None

@@ -1,59 +1,80 @@
 """Watches for a client that leaves and cancels all that runs for it."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError
 from llmgateway.exchange import Exchange
 
-# Most calls that are over this soon never pay for a watcher; one that leaves is still seen well within a second.
-_WATCH_AFTER_S = 0.1
+# Calls that are over this soon never pay for a watcher; one that leaves is still seen well within a second.
+_LOOK_EVERY_S = 0.05
 
 
 class Disconnect:
-    """Once the body has been read, the only message left to receive is that the client is gone."""
+    """Once the body has been read, the only message left to receive is that the client is gone.
+
+    One timer for all requests looks which of them are there for a second look: those get a watcher each.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._new: set[_Watch] = set()
+        self._seen: set[_Watch] = set()
+        self._looking = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        watch = _Watch(scope["exchange"], receive)
+        watch = _Watch(scope["exchange"], receive, self._expect)
         try:
             await self._app(scope, watch.receive, send)
         finally:
+            self._new.discard(watch)
+            self._seen.discard(watch)
             watch.stop()
+
+    def _expect(self, watch: "_Watch") -> None:
+        self._new.add(watch)
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        for watch in self._seen:
+            watch.start()
+        self._seen, self._new = self._new, set()
+        self._looking = bool(self._seen)
+        if self._looking:
+            asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
 
 
 class _Watch:
-    __slots__ = ("_exchange", "_receive", "_request", "_timer", "_watcher")
+    __slots__ = ("_exchange", "_expect", "_receive", "_request", "_watcher")
 
-    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, expect: Callable[["_Watch"], None]) -> None:
         self._exchange = exchange
         self._receive = receive
+        self._expect = expect
         self._request: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if self._timer is None and message["type"] == "http.request" and not message.get("more_body", False):
+        if self._request is None and message["type"] == "http.request" and not message.get("more_body", False):
             self._request = asyncio.current_task()
-            self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._start)
+            self._expect(self)
         return message
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def _start(self) -> None:
+    def start(self) -> None:
         # The one task beside a request: a task group costs several times as much (docs/decisions/0002).
         self._watcher = asyncio.get_running_loop().create_task(self._until_gone())
+
+    def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -21,7 +21,7 @@ class RequestID:
             return
         exchange = scope["exchange"] = Exchange()
         ours = exchange.id.encode()
-        theirs = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        theirs = dict(scope["headers"]).get(b"x-request-id")
         if theirs is not None and _VALID.fullmatch(theirs):
             exchange.client_id = theirs.decode()
         ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]

@@ -2,15 +2,12 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_ALWAYS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-]
+_ALWAYS = (b"x-content-type-options", b"nosniff")
+_PAGES = [_ALWAYS, (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer")]
 
 
 class SecurityHeaders:
-    """Adds them to every answer; a page sets its own Content-Security-Policy."""
+    """Adds them: to JSON what JSON can do with, to a page all; its Content-Security-Policy a page sets itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,7 +19,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_ALWAYS]
+                headers = message["headers"]
+                is_page = dict(headers).get(b"content-type", b"").startswith(b"text/html")
+                message["headers"] = [*headers, *_PAGES] if is_page else [*headers, _ALWAYS]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

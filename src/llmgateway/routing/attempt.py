@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmgateway.catalog.model import Deployment, Wire
-from llmgateway.errors import GatewayError, ProviderTimeoutError
+from llmgateway.errors import GatewayError
 from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
+from llmgateway.routing.limit import TimeLimit
 from llmgateway.routing.meter import MeteredChunks
 from llmgateway.upstream.base import Upstream
 
@@ -38,20 +39,22 @@ class Attempts:
         attempt = Attempt(account.name, deployment.model, time.perf_counter())
         exchange.attempts.append(attempt)
         exchange.provider, exchange.upstream_model = account.name, deployment.model
-        allowed_s = self._allowed_s(exchange, deployment, call)
+        allowed_s = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
+        limit = TimeLimit(allowed_s, lambda: f"{account.provider} did not answer within {allowed_s:.3g} s.")
         try:
-            async with asyncio.timeout(allowed_s):
-                reply = await self._upstreams[account.wire].send(deployment, call)
-        except TimeoutError:
-            ended(attempt, ProviderTimeoutError.code)
-            raise ProviderTimeoutError(f"{account.provider} did not answer within {allowed_s:.3g} s.") from None
+            reply = await self._upstreams[account.wire].send(deployment, call)
         except asyncio.CancelledError:
-            ended(attempt, "cancelled")
+            late = limit.cancelled()
+            ended(attempt, "cancelled" if late is None else late.code)
+            if late is not None:
+                raise late from None
             raise
         except GatewayError as error:
             attempt.upstream_status = getattr(error, "upstream_status", None)
             ended(attempt, error.code)
             raise
+        finally:
+            limit.stop()
         if isinstance(reply, Streamed):
             attempt.first_chunk = time.perf_counter()
             reply.chunks = MeteredChunks(reply.chunks, attempt, exchange, idle_s=self._limits.idle_s)
@@ -59,11 +62,15 @@ class Attempts:
             ended(attempt, "ok")
         return reply
 
-    def _allowed_s(self, exchange: Exchange, deployment: Deployment, call: Call) -> float | None:
-        bounds = [deployment.account.timeout_s, self._limits.first_token_s if call.stream else None]
+    def _allowed_s(self, exchange: Exchange, account_s: float | None, *, stream: bool) -> float | None:
+        allowed_s = account_s
+        if stream and (allowed_s is None or self._limits.first_token_s < allowed_s):
+            allowed_s = self._limits.first_token_s
         if exchange.deadline is not None:
-            bounds.append(max(0.0, exchange.deadline - time.perf_counter()))
-        return min((bound for bound in bounds if bound is not None), default=None)
+            left_s = max(0.0, exchange.deadline - time.perf_counter())
+            if allowed_s is None or left_s < allowed_s:
+                allowed_s = left_s
+        return allowed_s
 
 
 def ended(attempt: Attempt, outcome: str) -> None:

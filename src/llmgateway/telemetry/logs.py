@@ -1,13 +1,17 @@
 """Log lines: one JSON object each (or colours, on a terminal), made on the event loop and written off it."""
 
 import asyncio
+import json
 import logging
 import sys
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -29,11 +33,12 @@ class LineSink:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()  # appending and taking need no lock, whatever thread logs
         self._dropped = 0
         self._lock = threading.Lock()
-        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
 
     def msg(self, line: bytes) -> None:
         """Take one line without its newline."""
@@ -41,24 +46,30 @@ class LineSink:
             self._dropped += 1
             return
         self._waiting.append(line)
-        if not self._scheduled:
+        if self._timer is None:
             self._schedule()
 
     debug = info = warning = error = critical = exception = msg
 
     def flush(self) -> None:
-        """Write what waits, now."""
+        """Write what waits, now. When nobody takes it any more, it counts as dropped: no request fails for its log."""
         with self._lock:
-            lines, self._waiting = self._waiting, []
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                lines.append(_JSON.encode({"event": "log_lines_dropped", "level": "warning", "count": dropped}))
-            if lines:
-                self._stream.write(b"\n".join(lines) + b"\n")
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lost, self._dropped = self._dropped, 0
+            if not lines and not lost:
+                return
+            told = [_JSON.encode({"event": "log_lines_dropped", "level": "warning", "count": lost})] if lost else []
+            try:
+                self._stream.write(b"\n".join([*lines, *told]) + b"\n")
                 self._stream.flush()
+            except OSError:
+                self._dropped += lost + len(lines)
 
     def close(self) -> None:
         """Write what waits and end the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
@@ -70,14 +81,16 @@ class LineSink:
         except RuntimeError:
             self.flush()
             return
-        self._scheduled = True
-        loop.call_later(_FLUSH_AFTER_S, self._flush_in_thread)
+        self._timer = loop.call_later(_FLUSH_AFTER_S, self._flush_in_thread)
 
     def _flush_in_thread(self) -> None:
+        if self._writing is not None and not self._writing.done():
+            self._schedule()  # a reader that stalls must not make writes queue up
+            return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
-        self._scheduled = False
-        self._thread.submit(self.flush)
+        self._timer = None
+        self._writing = self._thread.submit(self.flush)
 
 
 def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> FilteringBoundLogger:
@@ -88,13 +101,14 @@ def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> Filter
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     render = _as_json if log_format == "json" else _as_console()
-    return structlog.wrap_logger(  # type: ignore[no-any-return]  # structlog types it by the wrapper class, at run time
+    lazy = structlog.wrap_logger(
         sink,
         processors=[_stamp, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         context_class=dict,
-        cache_logger_on_first_use=True,
     )
+    # Bound once here: a lazy logger would be bound anew for every line.
+    return lazy.bind()  # type: ignore[no-any-return]  # structlog types it by the wrapper class, at run time
 
 
 class StdlibLines(logging.Handler):
@@ -106,10 +120,16 @@ class StdlibLines(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit: the fault of whoever logs
+            text = str(record.msg)
         fields: dict[str, object] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        self._logger.log(record.levelno, record.getMessage(), **fields)
+        # Libraries have levels of their own, in between.
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        self._logger.log(level, text, **fields)
 
 
 def take_over_stdlib(logger: FilteringBoundLogger) -> None:
@@ -132,17 +152,41 @@ def standard_sink() -> LineSink:
 
 
 def _stamp(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {"timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": method, **event}
+    event["timestamp"] = _timestamp()
+    event["level"] = method
+    return event
+
+
+def _timestamp() -> str:
+    now_ms = time.time_ns() // 1_000_000
+    return f"{_second(now_ms // 1000)}.{now_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    """Format a second once: thousands of lines share it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _as_json(_: Any, __: str, event: Mapping[str, Any]) -> bytes:
-    return _JSON.encode(event)
+    try:
+        return _JSON.encode(event)
+    except UnicodeEncodeError:  # file names may hold bytes that are no text
+        return json.dumps(event, default=str).encode()
 
 
 def _as_console() -> structlog.typing.Processor:
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        return str(renderer(logger, method, event)).encode()
+        shown = {name: value if name == "exception" else _shown(value) for name, value in event.items()}
+        return str(renderer(logger, method, shown)).encode("utf-8", "backslashreplace")
 
     return render
+
+
+def _shown(value: Any) -> Any:
+    """Keep what a client wrote, such as a path, from steering the terminal."""
+    return value.encode("unicode_escape").decode() if isinstance(value, str) and not value.isprintable() else value

@@ -1,6 +1,7 @@
 """OpenAI's wire: a client's bytes go out with only the model's name and defaults set, the answer's bytes come back."""
 
 import asyncio
+import re
 from functools import lru_cache
 from typing import Self
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from llmgateway.catalog.model import Account, Deployment
-from llmgateway.errors import GatewayError, UpstreamError
+from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
 from llmgateway.upstream.errors import upstream_error
 from llmgateway.upstream.transport import Transport, connection_failure, read_body
@@ -25,6 +26,10 @@ PATHS: dict[Operation, str] = {
 }
 # A stream's connection is worth keeping if its end follows `[DONE]` this soon; the client does not wait longer.
 _END_AFTER_DONE_S = 0.05
+# Comments before the first event say that the upstream lives; a client misses nothing if not all of them reach it.
+_MAX_COMMENT_BYTES = 64 * 1024
+# What a header's value may not hold (RFC 9110, section 5.5), nor Latin-1 say.
+_UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _PASSED_ON = ("x-request-id", "request-id", "retry-after")
 
 
@@ -62,8 +67,18 @@ def address(wire: str, api_base: str, model: str, api_version: str | None, opera
     """Where an operation is served: the account's address and a path from the table above, nothing of the client's.
 
     Azure names the deployment in the path (Azure OpenAI REST API reference).
+
+    Raises:
+        UpstreamRejectedError: The name would be a step up or down in the path (RFC 3986, section 5.2.4).
     """
     if wire == "azure":
+        if model in {".", ".."}:
+            raise UpstreamRejectedError(
+                f"Azure has no deployment `{model}`: name one as its resource lists it.",
+                upstream_status=404,
+                param="model",
+                code="model_not_found",
+            )
         # One path segment, whatever the name holds.
         place = f"/openai/deployments/{quote(model, safe='')}{PATHS[operation]}?api-version={quote(api_version or '')}"
         return URL(api_base.rstrip("/") + place, encoded=True)
@@ -81,7 +96,7 @@ def credentials(wire: str, api_key: str | None) -> CIMultiDict[str]:
 def _passed_on(response: aiohttp.ClientResponse) -> list[Header]:
     """The rate-limit and request-id headers of the upstream, renamed so that nobody takes them for ours."""
     return [
-        (b"x-upstream-" + name.lower().removeprefix("x-").encode(), value.encode("latin-1", "replace"))
+        (b"x-upstream-" + name.lower().removeprefix("x-").encode(), _UNSENDABLE.sub("?", value).encode("latin-1"))
         for name, value in response.headers.items()
         if (lower := name.lower()) in _PASSED_ON or lower.startswith("x-ratelimit-")
     ]
@@ -145,7 +160,9 @@ class RelayChunks:
         """Wait for the first event. Raises: UpstreamError for an error instead of one, or for nothing at all."""
         while not self._scan.started:
             # Comments before it are no answer yet, but they are the client's.
-            self._first += await self._read()
+            events = await self._read()
+            if len(self._first) < _MAX_COMMENT_BYTES or self._scan.started:
+                self._first += events
 
     async def __anext__(self) -> bytes:
         if self._first:
@@ -159,10 +176,10 @@ class RelayChunks:
 
     async def _read(self) -> bytes:
         scan = self._scan
-        if self._over or scan.done:
-            await self._finish()
         if scan.error is not None:
             raise self._failed(scan.error)
+        if self._over or scan.done:
+            await self._finish()
         content = self._response.content
         try:
             # An upstream that is never silent must not keep the rest of the process waiting: each turn awaits.
@@ -182,12 +199,12 @@ class RelayChunks:
         self._over = True
         rest = self._scan.rest.strip()
         if rest in {b"data: [DONE]", b"data:[DONE]"}:
-            return DONE
+            return self._scan.feed(b"\n\n")
         if not self._scan.started:
             raise self._no_stream(rest)
         if rest or not self._scan.finished:
             raise self._broken("ended the stream before the answer was complete")
-        return DONE
+        return self._scan.feed(DONE)
 
     async def _finish(self) -> None:
         """Give the connection back for the next call, if its end is near, and stop."""

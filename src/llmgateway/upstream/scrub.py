@@ -19,6 +19,9 @@ _MAX_READ_CHARS = 16_000
 # Anything shorter is a word such as `eu` or `true`, and taking it out makes nonsense of the text.
 _MIN_SECRET_CHARS = 4
 
+# Some providers send theirs: it helps nobody outside and tells where things are.
+_STACK_TRACE = "Traceback (most recent call last)"
+
 _KEY_SHAPES = re.compile(
     r"""
       -----BEGIN\ [A-Z ]+-----.*?(?:-----END\ [A-Z ]+-----|\Z)     # private keys
@@ -58,7 +61,7 @@ _IPV6_SHAPE = re.compile(
 
 def scrub(text: str, account: Account) -> str:
     """Take the account's secrets, everything shaped like a key and every address out, and cut at 2,000 characters."""
-    text = _start_of(text, _MAX_READ_CHARS)
+    text = _start_of(text, _MAX_READ_CHARS).partition(_STACK_TRACE)[0].rstrip()
     for secret in _secrets(account):
         text = text.replace(secret, _KEY)
     text = _KEY_SHAPES.sub(_KEY, text)

@@ -116,8 +116,10 @@ async def read_body(
     """
     pieces: list[bytes] = []
     size_bytes = 0
+    content = response.content
     try:
-        async for piece in response.content.iter_any():
+        while not content.at_eof():
+            piece = await content.readany()
             size_bytes += len(piece)
             if size_bytes > max_bytes:
                 raise UpstreamError(

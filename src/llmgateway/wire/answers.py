@@ -33,10 +33,11 @@ class Answer(Struct):
     usage: UsageFields | None = None
     model: str | None = None
     error: Any = None
-    choices: msgspec.Raw | None = None
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
+# The decoder checks a text's bytes only where it reads the text, and says so in an exception of its own kind.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_answer(body: bytes) -> Answer | None:
@@ -45,7 +46,7 @@ def read_answer(body: bytes) -> Answer | None:
         return _ANSWER.decode(body)
     except msgspec.ValidationError:
         return _lenient(body)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None
 
 
@@ -53,16 +54,15 @@ def _lenient(body: bytes) -> Answer | None:
     """Providers differ in details that matter to nobody else: what cannot be read is left out, not the answer."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+        error = msgspec.json.decode(fields["error"]) if "error" in fields else None
+    except _UNREADABLE:
         return None
-    answer = Answer(choices=fields.get("choices"))
-    if (error := fields.get("error")) is not None:
-        answer.error = msgspec.json.decode(error)
+    answer = Answer(error=error)
     for name, kind in (("usage", UsageFields | None), ("model", str | None)):
         if name in fields:
             try:
                 setattr(answer, name, msgspec.json.decode(fields[name], type=kind, strict=False))
-            except msgspec.DecodeError:
+            except _UNREADABLE:
                 continue
     return answer
 
@@ -71,7 +71,7 @@ def alone(chunk: bytes) -> bytes:
     """Make OpenAI's usage chunk of one that tells the usage beside its choices; empty if it is no JSON."""
     try:
         fields = msgspec.json.decode(chunk, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return b""
     fields["choices"] = msgspec.Raw(b"[]")
     return msgspec.json.encode(fields)

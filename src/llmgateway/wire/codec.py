@@ -7,9 +7,9 @@ import msgspec
 
 from llmgateway.errors import InvalidJSONError, InvalidRequestError
 
-_PATH = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"(?:missing required|unknown) field `(?P<field>[^`]+)`")
-
+# Only at the start: the reason may quote the client, and it may write what it likes.
+_FIELD = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
+_MAX_REASON_CHARS = 200
 
 T = TypeVar("T")
 
@@ -52,9 +52,11 @@ _RIGHT = {
 
 
 def _invalid(text: str) -> InvalidRequestError:
-    match = _PATH.match(text)
-    reason, path = (match["reason"], match["path"] or "") if match else (text, "")
-    missing = _FIELD.search(reason)
+    # The last one: a value that the reason quotes may look like a path.
+    reason, _, place = text.rpartition(" - at `$")
+    path = place.removesuffix("`").removeprefix(".") if reason else ""
+    reason = (reason or text)[:_MAX_REASON_CHARS]
+    missing = _FIELD.match(reason)
     param = ".".join(part for part in (path, missing["field"] if missing else "") if part)
     if not param:
         return InvalidJSONError(f"The body must be a JSON object: {reason[:1].lower()}{reason[1:]}.")

@@ -7,6 +7,8 @@ import msgspec
 from llmgateway.errors import GatewayError
 
 _JSON = msgspec.json.Encoder(enc_hook=str)
+# A year: a provider may name any number, also one that has no milliseconds.
+_LONGEST_WAIT_S = 31_536_000.0
 
 
 def envelope(error: GatewayError, request_id: str) -> bytes:
@@ -37,6 +39,7 @@ def retry_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     if wait_s is None and error.status in {429, 503}:
         wait_s = 1.0
     if wait_s is not None:
+        wait_s = min(wait_s, _LONGEST_WAIT_S)
         headers.append((b"retry-after", b"%d" % math.ceil(wait_s)))
         headers.append((b"retry-after-ms", b"%d" % math.ceil(wait_s * 1000)))
     return headers

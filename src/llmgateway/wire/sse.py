@@ -13,7 +13,6 @@ COMMENT = b": keep-alive\n\n"
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
-_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][^\r\n]*(?:\r\n\r\n|\n\n|\r\r|\n\r\n)")
 # JSON escapes quotes within text, so these can only be field names.
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR_NAME = re.compile(rb"(?:^|[\r\n])event: ?error")
@@ -79,6 +78,26 @@ def payload(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def _end_of_done(events: bytes) -> int:
+    """Return where the `[DONE]` event ends, blank line included; 0 when `[DONE]` is only spoken of in a text."""
+    for line in (b"data: [DONE]", b"data:[DONE]"):
+        at = events.find(line)
+        while at >= 0:
+            if at == 0 or events[at - 1 : at] in {b"\n", b"\r"}:
+                return _event_around(events, at)[1]
+            at = events.find(line, at + 1)
+    return 0
+
+
+def _event_around(events: bytes, at: int) -> tuple[int, int]:
+    """Return where the event at this place begins and ends, its blank line included."""
+    # Carriage returns are rare, and looking for what is not there costs most.
+    blanks = (b"\n\n", b"\r\n\r\n", b"\r\r") if b"\r" in events else (b"\n\n",)
+    starts = [found + len(blank) for blank in blanks if (found := events.rfind(blank, 0, at)) >= 0]
+    ends = [found + len(blank) for blank in blanks if (found := events.find(blank, at)) >= 0]
+    return max(starts, default=0), min(ends, default=len(events))
+
+
 def _error_of(event: bytes) -> bytes | None:
     """Return the payload of an event that says so by name, or by a top-level `error` that is not null."""
     found = payload(event)
@@ -124,15 +143,14 @@ class ChatScan:
             return events
         self._last = (self._last[1], events)
         self.started = self.started or b"data:" in events
-        end = _DONE.search(events) if b"[DONE]" in events else None
-        if end is not None:
+        if b"[DONE]" in events and (end := _end_of_done(events)):
             self.done = True
-            events = events[: end.end()]
+            events = events[:end]
         if b'"error"' in events or b"event:" in events:
             events = self._until_error(events)
         if b'"usage"' in events and _USAGE.search(events):
             events = self._note_usage(events)
-        if end is not None and self._include_usage and self._usage_event and not self._usage_alone:
+        if self.done and self._include_usage and self._usage_event and not self._usage_alone:
             events = self._with_usage(events)
         return events
 
@@ -163,13 +181,17 @@ class ChatScan:
 
     def _note_usage(self, events: bytes) -> bytes:
         kept = []
-        for event in split_events(events):
-            if _USAGE.search(event):
-                self._usage_event = event
-                self._usage_alone = _NO_CHOICES.search(event) is not None
-                if self._usage_alone and not self._include_usage:
-                    continue
-            kept.append(event)
+        passed = 0
+        for match in _USAGE.finditer(events):
+            if match.start() < passed:
+                continue
+            start, end = _event_around(events, match.start())
+            self._usage_event = events[start:end]
+            self._usage_alone = _NO_CHOICES.search(self._usage_event) is not None
+            drop = self._usage_alone and not self._include_usage
+            kept.append(events[passed : start if drop else end])
+            passed = end
+        kept.append(events[passed:])
         return b"".join(kept)
 
     def _with_usage(self, events: bytes) -> bytes:

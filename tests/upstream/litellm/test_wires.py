@@ -5,11 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-
-from llmgateway.catalog.model import Account, Deployment
-from llmgateway.errors import InvalidRequestError, UpstreamAuthError
-from llmgateway.upstream.litellm import LiteLLMUpstream
-from llmgateway.upstream.litellm.library import library_arguments, load_litellm
 from tests.upstream.translated import (
     ANTHROPIC,
     AS_JSON,
@@ -31,6 +26,13 @@ from tests.upstreams.cohere_wire import CohereWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step
 
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.errors import InvalidRequestError, UpstreamAuthError
+from llmgateway.upstream.litellm import LiteLLMUpstream
+from llmgateway.upstream.litellm.library import library_arguments, load_litellm
+from llmgateway.upstream.litellm.question import read_question
+from llmgateway.upstream.litellm.wires import WIRES
+
 pytestmark = pytest.mark.timeout(60)
 ASKED: dict[str, dict[str, Any]] = {
     "text": {"temperature": 0.3, "top_p": 0.9, "stop": ["END"]},
@@ -46,10 +48,16 @@ SAME = [ANTHROPIC, GEMINI, Provider("ollama_chat", OLLAMA.wire, OLLAMA.model)]
 
 
 @pytest.fixture
-async def litellm(upstream: LiteLLMUpstream) -> AsyncIterator[Any]:
-    await upstream.warm()
-    return_value = load_litellm()
-    yield return_value
+async def litellm() -> Any:
+    return load_litellm()
+
+
+@pytest.fixture
+async def client(litellm: Any) -> AsyncIterator[Any]:
+    """A connection of LiteLLM's own that is closed again, unlike the one that it keeps."""
+    client = litellm.llms.custom_httpx.http_handler.AsyncHTTPHandler()
+    yield client
+    await client.close()
 
 
 def _named(message: Any) -> dict[str, Any]:
@@ -66,14 +74,15 @@ def _named(message: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("provider", SAME, ids=lambda provider: provider.name)
 @pytest.mark.parametrize("name", sorted(ASKED))
 async def test_a_request_and_its_answer_are_those_of_litellms_own_call(
-    upstream: LiteLLMUpstream, litellm: Any, provider: Provider, name: str
+    upstream: LiteLLMUpstream, litellm: Any, client: Any, provider: Provider, name: str
 ) -> None:
     asked = {"messages": HELLO, **ASKED[name]}
     async with Player(provider.wire()) as player:
         deployment = provider.deployment(player)
         mine = await whole(upstream, deployment, call(**asked))
         sent = player.last
-        theirs = await litellm.acompletion(**library_arguments(deployment), **json.loads(json.dumps(asked)))
+        arguments = {**library_arguments(deployment), **json.loads(json.dumps(asked)), "client": client}
+        theirs = await litellm.acompletion(**arguments)
 
     assert sent.json == player.last.json
     assert sent.target == player.last.target
@@ -97,14 +106,14 @@ async def test_a_request_and_its_answer_are_those_of_litellms_own_call(
 @pytest.mark.parametrize("provider", SAME, ids=lambda provider: provider.name)
 @pytest.mark.parametrize("name", sorted(ASKED))
 async def test_a_stream_is_that_of_litellms_own_call(
-    upstream: LiteLLMUpstream, litellm: Any, provider: Provider, name: str
+    upstream: LiteLLMUpstream, litellm: Any, client: Any, provider: Provider, name: str
 ) -> None:
     asked = {"messages": HELLO, **ASKED[name]}
     async with Player(provider.wire()) as player:
         deployment = provider.deployment(player)
         mine = await chunks(upstream, deployment, call(stream=True, **asked))
         sent = player.last
-        arguments = {**library_arguments(deployment), **json.loads(json.dumps(asked)), "stream": True}
+        arguments = {**library_arguments(deployment), **json.loads(json.dumps(asked)), "client": client, "stream": True}
         theirs = [chunk async for chunk in await litellm.acompletion(**arguments)]
 
     assert sent.json == player.last.json
@@ -160,9 +169,6 @@ async def test_an_address_may_or_may_not_hold_the_version_and_path(
     ],
 )
 async def test_without_an_address_the_providers_own_is_called(litellm: Any, provider: Provider, address: str) -> None:
-    from llmgateway.upstream.litellm.question import read_question
-    from llmgateway.upstream.litellm.wires import WIRES
-
     account = Account(name="a", provider=provider.name, wire="litellm", api_key="key-0042")
     deployment = Deployment(account=account, model=provider.model)
     wire = WIRES[provider.name](litellm, deployment)

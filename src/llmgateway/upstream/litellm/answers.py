@@ -82,11 +82,6 @@ class ChunkWriter:
             parts.append(b'%b[],"usage":%b}\n\n' % (self._prefix(), usage))
         return b"".join((*parts, DONE))
 
-    @property
-    def finished(self) -> bool:
-        """Whether the provider has said why it stopped."""
-        return any(choice.finish for choice in self._choices.values())
-
     def _delta(self, piece: Piece, choice: _Choice) -> bytes:
         delta: dict[str, Any] = {}
         if not choice.open:

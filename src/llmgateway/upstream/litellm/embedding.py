@@ -20,6 +20,9 @@ _ENVELOPE = frozenset({"model", "input", "encoding_format", "user"})
 # Providers' own parameters; the same names at all that have them.
 _OWN = frozenset({"input_type", "truncate", "task_type", "title"})
 _OPENAI = frozenset({"dimensions"})
+# LiteLLM would take a text that starts so for a file of our own account, and fetch it.
+_FILES = ("files/", "gs://", "https://generativelanguage.googleapis.com/")
+_GOOGLE = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
 _COHERE = frozenset({"cohere", "cohere_chat"})
 
 
@@ -35,6 +38,8 @@ async def embed(litellm: Any, deployment: Deployment, call: Call) -> Complete:
     texts = _texts(body.get("input"))
     as_base64 = _wants_base64(body.get("encoding_format"))
     account = deployment.account
+    if account.provider in _GOOGLE and any(text.startswith(_FILES) for text in texts):
+        raise InvalidRequestError("Only texts are embedded, not files: start the text in another way.", param="input")
     arguments = library_arguments(deployment)
     if account.provider in _COHERE and account.api_base:
         # LiteLLM takes Cohere's address for embeddings whole.

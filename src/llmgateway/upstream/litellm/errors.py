@@ -25,7 +25,8 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _PREFIXES = re.compile(r"^(?:litellm\.\w+: |[\w ]*(?:Exception|Error)(?: - |: ))+")
 # Advice for those who call LiteLLM in a program, and the prompt itself.
 _ASIDES = re.compile(
-    r"\s*(?:To drop these, set|If you want to use these params|Received Messages=|LiteLLM Retried).*",
+    r"\s*(?:To drop these, set|If you want to use these params|Received Messages=|LiteLLM Retried|This looks like a bug"
+    r").*",
     re.DOTALL,
 )
 _KINDS: Mapping[str, str] = {
@@ -93,9 +94,10 @@ def library_error(error: Exception, account: Account) -> GatewayError:
     name = type(error).__name__
     if name in _UNSUPPORTED:
         return UnsupportedParameterError(scrub(_message(error), account))
-    status = _status(error)
-    if status is None or name in _CONNECTION:
-        return UpstreamError(f"{account.provider}: {_lost(name)}.", may_retry=True)
+    source = _source(error)
+    status = None if source is None else _own_status(source)
+    if source is None or status is None or type(source).__name__ in _CONNECTION:
+        return UpstreamError(f"{account.provider}: {_lost(type(source or error).__name__)}.", may_retry=True)
     message = _message(error)
     headers = _headers(error)
     body = _json_in(message)
@@ -139,10 +141,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
-def _status(error: BaseException) -> int | None:
-    """The status of the provider's own answer: that of the innermost exception which has one."""
-    statuses = [status for cause in _causes(error) if (status := _own_status(cause)) is not None]
-    return statuses[-1] if statuses else None
+def _source(error: BaseException) -> BaseException | None:
+    """The innermost exception with a status: the one nearest to the provider's own answer."""
+    sources = [cause for cause in _causes(error) if _own_status(cause) is not None]
+    return sources[-1] if sources else None
 
 
 def _own_status(error: BaseException) -> int | None:

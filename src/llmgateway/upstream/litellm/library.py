@@ -34,6 +34,8 @@ _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 _NO_TIMEOUT_S = 6000.0
 # With an ending the file's type is clear; without one LiteLLM would ask Google for it.
 _GOOGLE_FILE = re.compile(r"gs://\S+\.\w{2,5}", re.ASCII)
+# They refuse the parameter, and do not try again anyway.
+_NO_MAX_RETRIES = frozenset({"gradient_ai"})
 _GOOGLE = frozenset({"vertex_ai", "vertex_ai_beta"})
 
 
@@ -171,6 +173,7 @@ class LibraryChunks:
 def library_arguments(deployment: Deployment) -> dict[str, Any]:
     """Say where a call by LiteLLM goes and as whom: all from the catalog, nothing from a client."""
     account = deployment.account
+    retries = {} if account.provider in _NO_MAX_RETRIES else {"max_retries": 0}
     places = {"api_key": account.api_key, "api_base": account.api_base, "api_version": account.api_version}
     return {
         **account.options,
@@ -178,7 +181,7 @@ def library_arguments(deployment: Deployment) -> dict[str, Any]:
         "model": f"{account.provider}/{deployment.model}",
         "timeout": account.timeout_s or _NO_TIMEOUT_S,
         "num_retries": 0,
-        "max_retries": 0,
+        **retries,
         "drop_params": deployment.drop_unsupported,
         "no-log": True,
         # Otherwise every call with tools imports LiteLLM's MCP server, which is not installed.

@@ -53,6 +53,15 @@ class Piece:
         return bool(self.content or self.reasoning or self.tools or self.more)
 
 
+# OpenAI's, and the tokens that some providers ask more for because they go into their cache.
+_DETAILS = (
+    "cached_tokens",
+    "cache_creation_tokens",
+    "audio_tokens",
+    "reasoning_tokens",
+    "accepted_prediction_tokens",
+    "rejected_prediction_tokens",
+)
 # Beyond OpenAI's own fields: what a client needs to show or to send back with the next turn.
 _KEPT = ("thinking_blocks", "annotations", "images", "audio", "function_call", "refusal")
 
@@ -146,9 +155,8 @@ def _attribute(source: object, name: str) -> Any:
 
 
 def _counts(details: dict[str, Any]) -> dict[str, int]:
-    return {
-        name: value for name, value in details.items() if isinstance(value, int) and (value or name == "cached_tokens")
-    }
+    found = ((name, details.get(name)) for name in _DETAILS)
+    return {name: count for name, count in found if isinstance(count, int) and (count or name == "cached_tokens")}
 
 
 def _piece(choice: Any, said: Any, model: str | None) -> Piece:

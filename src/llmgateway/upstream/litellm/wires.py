@@ -11,7 +11,13 @@ import msgspec
 from multidict import CIMultiDict
 
 from llmgateway.catalog.model import Deployment
-from llmgateway.upstream.litellm.cohere import cohere_answer, cohere_event, cohere_parameters
+from llmgateway.upstream.litellm.own_readers import (
+    anthropic_answer,
+    anthropic_usage,
+    cohere_answer,
+    cohere_event,
+    cohere_parameters,
+)
 from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of
 from llmgateway.upstream.litellm.question import Known, Question
 from llmgateway.upstream.litellm.translation import Config, Event, Framing, Request, Silent, Wire, joined
@@ -29,12 +35,14 @@ class AnthropicWire:
 
     def __init__(self, litellm: Any, deployment: Deployment) -> None:
         from litellm.anthropic_beta_headers_manager import update_request_with_filtered_beta
+        from litellm.litellm_core_utils.core_helpers import map_finish_reason
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY
 
         self._config = Config(litellm, deployment, "anthropic")
         self._filter = update_request_with_filtered_beta
         self._iterator = ModelResponseIterator
+        self._stop: Callable[[str], str] = map_finish_reason
         self._names_key = ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY
         self._plain_headers: CIMultiDict[str] | None = None
         self.known = self._config.known
@@ -47,11 +55,11 @@ class AnthropicWire:
         config = self._config
         messages, parameters = config.messages(question), config.parameters(question)
         json_mode = bool(parameters.pop("json_mode", False))
-        asked = {**parameters, "is_vertex_request": False}
+        sent_as = {**parameters, "is_vertex_request": False}
         notes: dict[str, Any] = {}
         plain = self._PLAIN.issuperset(parameters) and all(isinstance(one.get("content"), str) for one in messages)
-        headers = {} if plain and self._plain_headers is not None else config.headers(messages, asked, notes)
-        fields = config.own.transform_request(config.model, messages, asked, notes, headers)
+        headers = {} if plain and self._plain_headers is not None else config.headers(messages, sent_as, notes)
+        fields = config.own.transform_request(config.model, messages, sent_as, notes, headers)
         sent = self._plain_headers if plain else None
         if sent is None:
             headers, fields = self._filter(headers=headers, request_data=fields, provider="anthropic")
@@ -62,7 +70,8 @@ class AnthropicWire:
             fields["stream"] = True
         names = notes.get(self._names_key)
         iterator = self._iterator(None, False, json_mode, parameters.get("speed"), names)
-        return Request(self._url, sent, fields, _AnthropicReader(config, messages, parameters, notes, iterator))
+        asked = {"messages": messages, "optional_params": parameters, "litellm_params": notes, "request_data": {}}
+        return Request(self._url, sent, fields, _AnthropicReader(config, asked, iterator, self._stop))
 
     def is_preamble(self, event: Event) -> bool:
         return event.get("type") in {"message_start", "ping"}
@@ -72,29 +81,36 @@ class AnthropicWire:
 
 
 class _AnthropicReader:
-    def __init__(
-        self,
-        config: Config,
-        messages: list[dict[str, Any]],
-        parameters: dict[str, Any],
-        notes: dict[str, Any],
-        iterator: Any,
-    ) -> None:
+    def __init__(self, config: Config, asked: dict[str, Any], iterator: Any, stop: Callable[[str], str]) -> None:
         self._config = config
-        self._asked = {"messages": messages, "optional_params": parameters, "litellm_params": notes, "request_data": {}}
+        self._asked = asked
         self._iterator = iterator
+        self._stop = stop
+        self._usage: dict[str, Any] = {}
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
-        return self._config.answer(
-            body, headers, logging_obj=Silent({}), json_mode=self._iterator.json_mode, **self._asked
-        )
+        root = msgspec.json.decode(body)
+        plain = not self._iterator.json_mode and not self._asked["messages"][-1].get("prefix")
+        pieces = anthropic_answer(root, self._iterator.tool_name_reverse_map, self._stop) if plain else None
+        if pieces is None:
+            json_mode = self._iterator.json_mode
+            pieces = self._config.answer(body, headers, logging_obj=Silent({}), json_mode=json_mode, **self._asked)
+            pieces[-1].usage = anthropic_usage(root["usage"])
+        return pieces
 
     def event(self, event: Event) -> list[Piece]:
         # Most events are these, and LiteLLM's reader keeps nothing of them: it takes 60 µs, this takes one.
         delta = event.get("delta")
         if isinstance(delta, dict) and delta.get("type") == "text_delta":
             return [Piece(content=delta["text"])]
-        return pieces_of(self._iterator.chunk_parser(event))
+        pieces = pieces_of(self._iterator.chunk_parser(event))
+        # It would count their tokens on the event loop, for a number that the provider did not give.
+        self._iterator.reasoning_content_chunks.clear()
+        usage = event.get("usage") or event.get("message", {}).get("usage")
+        if usage:
+            self._usage |= usage
+            pieces[-1].usage = anthropic_usage(self._usage)
+        return pieces
 
 
 class GeminiWire:

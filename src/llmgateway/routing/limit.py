@@ -1,0 +1,45 @@
+"""A time limit on the running task: what `asyncio.timeout` does, for half its cost, and able to look again."""
+
+import asyncio
+from collections.abc import Callable
+
+from llmgateway.errors import ProviderTimeoutError
+
+
+class TimeLimit:
+    """Cancels the task that made it unless stopped in time.
+
+    Args:
+        after_s: Seconds until it looks for the first time; `None` never looks.
+        verdict: Called then: a text ends the task with that reason, a number looks again after so many seconds.
+    """
+
+    __slots__ = ("_loop", "_timer", "_verdict", "reason", "task")
+
+    def __init__(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._verdict = verdict
+        self.task = asyncio.current_task()
+        self.reason: str | None = None
+        self._timer = None if after_s is None else self._loop.call_later(after_s, self._look)
+
+    def stop(self) -> None:
+        """Look no more; safe to call twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def cancelled(self) -> ProviderTimeoutError | None:
+        """In `except CancelledError`: the error to raise when this limit is what cancelled, else `None`."""
+        if self.reason is None or self.task is None:
+            return None
+        self.task.uncancel()
+        return ProviderTimeoutError(self.reason)
+
+    def _look(self) -> None:
+        verdict = self._verdict()
+        if isinstance(verdict, str):
+            self.reason = verdict
+            if self.task is not None:
+                self.task.cancel()
+        else:
+            self._timer = self._loop.call_later(verdict, self._look)

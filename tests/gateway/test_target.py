@@ -1,0 +1,127 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from llmgateway.catalog.model import Account, Deployment, Model
+from llmgateway.catalog.nearest import Nearest
+from llmgateway.errors import ModelNotFoundError
+from llmgateway.exchange import Call, Complete, Exchange, Reply
+from llmgateway.gateway.target import Layer, Resolve, Target, model_not_found, wrap
+
+
+def model(name: str) -> Model:
+    return Model(name, (Deployment(Account("main", "openai", "openai"), name),))
+
+
+@dataclass
+class Offer:
+    """What one caller sees of the catalog: the names of others are there, but not for this one."""
+
+    mine: list[str]
+    foreign: list[str] = field(default_factory=list)
+
+    def resolve(self, name: str) -> Model | None:
+        return model(name) if name in self.mine else None
+
+    def nearest(self, name: str, count: int = 10) -> list[str]:
+        return Nearest(self.mine).find(name, count)
+
+
+@dataclass
+class Says:
+    """A target that answers with its own name."""
+
+    name: str
+
+    async def send(self, exchange: Exchange, call: Call) -> Reply:
+        return Complete(self.name.encode())
+
+
+@dataclass
+class Around:
+    """A layer that puts its name around the answer."""
+
+    name: str
+    inner: Target
+
+    async def send(self, exchange: Exchange, call: Call) -> Reply:
+        reply = await self.inner.send(exchange, call)
+        assert isinstance(reply, Complete)
+        return Complete(b"%s(%s)" % (self.name.encode(), reply.body))
+
+
+def layer(name: str) -> Layer:
+    return lambda inner: Around(name, inner)
+
+
+def routed(found: Model) -> Target:
+    return Says(found.name)
+
+
+async def answer(target: Target, name: str = "chat") -> bytes:
+    reply = await target.send(Exchange(), Call("chat", name, b"{}"))
+    assert isinstance(reply, Complete)
+    return reply.body
+
+
+async def test_the_first_layer_is_the_outermost() -> None:
+    target = wrap([layer("limits"), layer("cache")], Says("model"))
+
+    assert await answer(target) == b"limits(cache(model))"
+
+
+async def test_no_layers_are_the_target_itself() -> None:
+    target = Says("model")
+
+    assert wrap([], target) is target
+
+
+async def test_a_name_is_answered_by_what_it_stands_for() -> None:
+    target = Resolve(lambda: Offer(["chat", "embed"]), routed)
+
+    assert await answer(target, "embed") == b"embed"
+
+
+async def test_a_catalog_that_was_replaced_is_the_one_that_counts() -> None:
+    served = [Offer(["old"])]
+    target = Resolve(lambda: served[-1], routed)
+    assert await answer(target, "old") == b"old"
+
+    served.append(Offer(["new"]))
+
+    assert await answer(target, "new") == b"new"
+    with pytest.raises(ModelNotFoundError):
+        await answer(target, "old")
+
+
+async def test_an_unknown_model_is_never_routed() -> None:
+    target = Resolve(lambda: Offer(["chat"]), routed)
+
+    with pytest.raises(ModelNotFoundError) as caught:
+        await answer(target, "nope")
+
+    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+
+
+async def test_nobody_learns_whether_a_model_is_missing_or_not_theirs() -> None:
+    async def refused(offer: Offer) -> tuple[str, object]:
+        with pytest.raises(ModelNotFoundError) as caught:
+            await answer(Resolve(lambda: offer, routed), "secret-model")
+        return caught.value.message, caught.value.details
+
+    assert await refused(Offer(["chat"])) == await refused(Offer(["chat"], foreign=["secret-model"]))
+
+
+def test_the_names_that_are_near_are_told() -> None:
+    error = model_not_found("gpt4o", Offer(["claude", "gpt-4o", "embed"]))
+
+    assert error.details is not None
+    near = error.details["available_models"]
+    assert isinstance(near, list)
+    assert near[0] == "gpt-4o"
+    assert "`gpt4o`" in error.message
+    assert "GET /v1/models" in error.message
+
+
+def test_a_long_name_is_not_repeated_whole() -> None:
+    assert len(model_not_found("x" * 100_000, Offer(["chat"])).message) < 400

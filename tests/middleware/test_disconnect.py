@@ -1,0 +1,224 @@
+"""A client that leaves ends all that runs for it; nobody else is taken for one."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+from tests.asgi import GONE, Client, piece, scope_of
+
+from llmgateway.errors import ClientGoneError, ShuttingDownError
+from llmgateway.exchange import Exchange
+from llmgateway.middleware.disconnect import Disconnect
+
+# Longer than a request must last before it is watched.
+WATCHED_S = 0.2
+
+
+async def read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        body += message["body"]
+        if not message["more_body"]:
+            return body
+
+
+@dataclass
+class Works:
+    """What lies behind: reads its body, then works."""
+
+    seconds: float = 10.0
+    body: bytes = b""
+    finished: bool = False
+    cancelled_after_s: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.body = await read(receive)
+        started = time.perf_counter()
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.cancelled_after_s = time.perf_counter() - started
+            raise
+        self.finished = True
+
+
+def start(app: Callable[[Scope, Receive, Send], Awaitable[None]], receive: Receive, scope: Scope) -> asyncio.Task[None]:
+    async def run() -> None:
+        await Disconnect(app)(scope, receive, Client().send)
+
+    return asyncio.get_running_loop().create_task(run())
+
+
+def cause(scope: Scope) -> object:
+    exchange: Exchange = scope["exchange"]
+    return exchange.cancelled_by
+
+
+async def others() -> set[asyncio.Task[object]]:
+    """The tasks beside this one, once what is to end has ended."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+async def test_a_fast_request_is_not_watched() -> None:
+    client, scope, app = Client(piece(b"{}")), scope_of(), Works(seconds=0.0)
+    before = await others()
+
+    await Disconnect(app)(scope, client.receive, client.send)
+    await asyncio.sleep(WATCHED_S)
+
+    assert app.finished
+    assert client.asked == 1, "only the app asked"
+    assert await others() == before
+
+
+@pytest.mark.parametrize("leaves_after_s", [0.0, 0.05, 0.25])
+async def test_a_client_that_leaves_is_seen_within_a_second(leaves_after_s: float) -> None:
+    client, scope, app = Client(piece(b"{}")), scope_of(), Works()
+    running = start(app, client.receive, scope)
+    await asyncio.sleep(leaves_after_s)
+
+    client.leave()
+    left = time.perf_counter()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert time.perf_counter() - left < 0.5
+    assert isinstance(cause(scope), ClientGoneError)
+    assert app.cancelled_after_s is not None
+
+
+async def test_pitfall_025_a_body_still_uploading_is_not_taken_for_a_client_that_left() -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if len(sent) == 4:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.08)
+        sent.append(piece(b"x", more=len(sent) < 3))
+        return sent[-1]
+
+    scope, app = scope_of(), Works(seconds=0.3)
+    await start(app, receive, scope)
+
+    assert app.finished
+    assert app.body == b"xxxx"
+    assert cause(scope) is None
+
+
+async def test_leaving_while_the_body_is_sent_is_told_not_cancelled() -> None:
+    client, scope, app = Client(piece(b"{", more=True), GONE), scope_of(), Works(seconds=WATCHED_S)
+
+    await start(app, client.receive, scope)
+
+    assert app.finished, "who reads the body decides what that means"
+    assert cause(scope) is None
+    assert client.asked == 2
+
+
+async def test_messages_after_the_body_are_not_taken_for_leaving() -> None:
+    """A server may still say that nothing more comes."""
+    client, scope, app = Client(piece(b"{}"), piece(), piece()), scope_of(), Works(seconds=0.3)
+
+    await start(app, client.receive, scope)
+
+    assert app.finished
+    assert cause(scope) is None
+    assert client.unread == 0
+
+
+async def test_one_that_asks_again_after_its_body_is_told_that_the_client_left() -> None:
+    client, scope = Client(piece(b"{}"), GONE), scope_of()
+    told: list[Message] = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        told.extend([await receive(), await receive()])
+
+    await start(app, client.receive, scope)
+
+    assert told == [piece(b"{}"), GONE]
+
+
+async def test_the_watcher_ends_with_its_request() -> None:
+    before = await others()
+    client, scope, app = Client(piece(b"{}")), scope_of(), Works(seconds=WATCHED_S)
+    running = start(app, client.receive, scope)
+    await asyncio.sleep(0.15)
+    assert client.asked == 2, "it is watched"
+
+    await running
+
+    assert await others() == before
+    client.leave()
+    await asyncio.sleep(0)
+    assert cause(scope) is None
+
+
+async def test_the_watcher_ends_with_a_request_that_fails() -> None:
+    before = await others()
+    client = Client(piece(b"{}"))
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        await receive()
+        await asyncio.sleep(WATCHED_S)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await start(app, client.receive, scope_of())
+
+    assert client.asked == 2, "it was watched"
+    assert await others() == before
+
+
+async def test_the_watcher_ends_with_a_request_that_is_cancelled_from_elsewhere() -> None:
+    before = await others()
+    client, scope = Client(piece(b"{}")), scope_of()
+    running = start(Works(), client.receive, scope)
+    await asyncio.sleep(WATCHED_S)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert await others() == before
+    assert cause(scope) is None
+
+
+async def test_who_is_being_ended_for_another_reason_is_not_cancelled_again() -> None:
+    client, scope = Client(piece(b"{}")), scope_of()
+    reason = ShuttingDownError("The gateway is shutting down.")
+    farewell: list[str] = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        await receive()
+        await asyncio.sleep(0.3)
+        farewell.append("said")
+
+    running = start(app, client.receive, scope)
+    await asyncio.sleep(0.05)
+    scope["exchange"].cancelled_by = reason
+    client.leave()
+    await running
+
+    assert farewell == ["said"]
+    assert cause(scope) is reason
+
+
+async def test_what_is_no_request_passes() -> None:
+    seen: list[tuple[Scope, Receive, Send]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope, receive, send))
+
+    client, scope = Client(), {"type": "websocket", "path": "/"}
+    receive, send = client.receive, client.send
+    await Disconnect(app)(scope, receive, send)
+
+    assert seen == [(scope, receive, send)]

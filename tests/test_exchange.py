@@ -1,0 +1,119 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Streamed, Usage
+
+NAMES = st.text(max_size=400) | st.text(alphabet="\r\n\x00\x7f\x85\u2028 ab:é😀", max_size=20)
+
+
+def headers_of(exchange: Exchange) -> dict[str, str]:
+    headers = exchange.headers()
+    assert len({name for name, _ in headers}) == len(headers)
+    return {name.decode(): value.decode("ascii") for name, value in headers}
+
+
+def asked(**fields: object) -> Exchange:
+    exchange = Exchange(operation="chat")
+    for name, value in fields.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+def test_a_request_that_is_no_model_call_tells_nothing() -> None:
+    assert Exchange().headers() == []
+
+
+def test_every_exchange_has_an_id_of_its_own() -> None:
+    first, second = Exchange(), Exchange()
+
+    assert first.id != second.id
+    assert first.id.startswith("req_")
+    assert first.attempts is not second.attempts
+
+
+def test_a_refused_call_has_no_provider() -> None:
+    headers = headers_of(asked())
+
+    assert headers["x-attempts"] == "0"
+    assert headers["x-cache-status"] == "BYPASS"
+    assert "x-provider" not in headers
+    assert "x-model" not in headers
+
+
+def test_the_times_are_milliseconds_of_the_whole_and_of_our_own() -> None:
+    exchange = asked(provider="main", upstream_model="gpt-4o")
+    exchange.started -= 1.0
+    start = exchange.started
+    exchange.attempts = [
+        Attempt("main", "gpt-4o", start + 0.1, start + 0.3),
+        Attempt("main", "gpt-4o", start + 0.4, start + 0.9),
+    ]
+
+    headers = headers_of(exchange)
+
+    assert headers["x-attempts"] == "2"
+    assert 1000 <= int(headers["openai-processing-ms"]) < 1100
+    assert 300 <= float(headers["x-overhead-ms"]) < 400
+    assert headers["server-timing"] == f"gateway;dur={headers['x-overhead-ms']}, upstream;dur=700.00"
+    assert (headers["x-provider"], headers["x-model"]) == ("main", "gpt-4o")
+
+
+def test_an_attempt_that_runs_counts_up_to_now() -> None:
+    exchange = asked()
+    exchange.started -= 1.0
+    exchange.attempts = [Attempt("main", "m", exchange.started + 0.5)]
+
+    assert 0.5 <= exchange.upstream_s < 0.6
+    assert Exchange().upstream_s == 0
+
+
+def test_our_own_time_is_never_negative() -> None:
+    exchange = asked()
+    exchange.attempts = [Attempt("main", "m", exchange.started - 1.0)]
+
+    assert headers_of(exchange)["x-overhead-ms"] == "0.00"
+
+
+def test_the_model_is_the_one_that_the_provider_reports() -> None:
+    exchange = asked(provider="main", upstream_model="gpt-4o", reply=Complete(b"{}", model="gpt-4o-2024-11-20"))
+
+    assert headers_of(exchange)["x-model"] == "gpt-4o-2024-11-20"
+
+
+def test_a_reply_that_names_no_model_leaves_the_one_that_was_asked() -> None:
+    exchange = asked(provider="main", upstream_model="gpt-4o", reply=Complete(b"{}"))
+
+    assert headers_of(exchange)["x-model"] == "gpt-4o"
+
+
+def test_the_upstreams_headers_are_added() -> None:
+    upstream: list[Header] = [(b"x-upstream-request-id", b"req_1")]
+    exchange = asked(provider="main", upstream_model="m", reply=Complete(b"{}", headers=upstream))
+
+    assert exchange.headers()[-1:] == upstream
+
+
+@given(NAMES)
+def test_no_name_of_an_upstream_starts_a_header_of_its_own(model: str) -> None:
+    exchange = asked(provider="main", upstream_model="m", reply=Complete(b"{}", model=model or "m"))
+
+    value = dict(exchange.headers())[b"x-model"]
+
+    assert re.fullmatch(rb"[ -~]{1,200}", value)
+
+
+def test_an_accounts_name_outside_ascii_is_no_failure() -> None:
+    assert headers_of(asked(provider="zürich", upstream_model="m"))["x-provider"] == "z?rich"
+
+
+def test_a_call_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Call("chat", "m", b"{}").model = "other"  # type: ignore[misc]  # that it fails is what is shown
+
+
+def test_usage_starts_at_nothing() -> None:
+    assert Usage() == Usage(0, 0, 0, 0)
+    assert Streamed.__slots__ == ("chunks", "usage", "headers", "model")

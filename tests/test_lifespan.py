@@ -1,0 +1,83 @@
+import asyncio
+import os
+import signal
+
+from tests.conftest import Serve
+from tests.upstreams.server import Player
+
+CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_readiness_goes_as_soon_as_the_end_is_known(gateway: Serve, catalog: str) -> None:
+    served = await gateway(catalog)
+    before = await served.client.get("/health/ready")
+
+    served.app.state.drain()
+    after = [await served.client.get(path) for path in ("/health/ready", "/v1/health/ready", "/readyz")]
+    alive = await served.client.get("/health/live")
+
+    assert before.status_code == 200
+    assert {answer.status_code for answer in after} == {503}
+    assert alive.status_code == 200
+
+
+async def test_calls_still_run_through_the_grace(gateway: Serve, catalog: str) -> None:
+    served = await gateway(catalog, shutdown_grace_s=5)
+
+    served.app.state.drain()
+
+    assert (await served.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    assert (await served.logged("draining"))["grace_s"] == 5
+
+
+async def test_the_end_of_the_grace_ends_what_runs(gateway: Serve, provider: Player, catalog: str) -> None:
+    served = await gateway(catalog, shutdown_grace_s=0.2)
+    provider.always(lambda step: step.delayed(10))
+    call = asyncio.ensure_future(served.client.post("/v1/chat/completions", json=CHAT))
+    await provider.until(lambda: provider.in_flight == 1)
+
+    served.app.state.drain()
+    served.app.state.drain()
+
+    assert (await call).json()["error"]["code"] == "shutting_down"
+    assert (await served.logged("grace_over"))["ended"] == 1
+    assert len([line for line in served.logs() if line["event"] == "draining"]) == 1
+    await provider.until(lambda: provider.in_flight == 0, within_s=1)
+
+
+async def test_pitfall_088_a_changed_catalog_serves_new_calls_while_old_ones_finish(
+    gateway: Serve, provider: Player, catalog: str
+) -> None:
+    served = await gateway(catalog)
+    provider.script(lambda step: step.delayed(1.0))
+    old = asyncio.ensure_future(served.client.post("/v1/chat/completions", json=CHAT))
+    await provider.until(lambda: provider.in_flight == 1)
+
+    served.catalog_file.write_text(served.catalog_file.read_text().replace("name: chat", "name: talk"))
+    await served.logged("catalog_reloaded", within_s=2)
+    new = await served.client.post("/v1/chat/completions", json=CHAT | {"model": "talk"})
+    gone = await served.client.post("/v1/chat/completions", json=CHAT)
+
+    assert (new.status_code, gone.status_code, (await old).status_code) == (200, 404, 200)
+
+
+async def test_pitfall_093_a_faulty_catalog_leaves_the_old_one_serving(gateway: Serve, catalog: str) -> None:
+    served = await gateway(catalog)
+
+    served.catalog_file.write_text("models: [{nam: chat}]")
+    line = await served.logged("catalog_reload_failed", within_s=2)
+    answer = await served.client.post("/v1/chat/completions", json=CHAT)
+    ready = await served.client.get("/health/ready")
+
+    assert line["level"] == "error"
+    assert "gateway.yaml:1" in line["faults"][0]
+    assert (answer.status_code, ready.status_code) == (200, 200)
+    assert ready.json()["checks"]["config"] != "ok"
+
+
+async def test_a_hangup_signal_reloads_the_catalog(gateway: Serve, catalog: str) -> None:
+    served = await gateway(catalog)
+
+    os.kill(os.getpid(), signal.SIGHUP)
+
+    await served.logged("catalog_reloaded", within_s=2)

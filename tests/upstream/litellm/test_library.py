@@ -1,0 +1,120 @@
+"""LiteLLM's import, and its own calls."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from tests.upstream.translated import BEDROCK, call, streamed, whole
+from tests.upstreams.openai_wire import OpenAIWire
+from tests.upstreams.server import Player
+
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.errors import InvalidRequestError, UpstreamError
+from llmgateway.upstream.litellm import LiteLLMUpstream
+from llmgateway.upstream.litellm.library import Library, library_arguments
+from llmgateway.upstream.transport import Transport
+
+_OFFLINE = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise SystemExit(f"a connection was tried: {args}")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from llmgateway.upstream.litellm import LiteLLMUpstream
+assert "litellm" not in sys.modules, "imported too early"
+from llmgateway.upstream.litellm.library import load_litellm
+module = load_litellm()
+print(module.suppress_debug_info, module.telemetry, module.drop_params, module.num_retries, module.callbacks)
+"""
+
+
+def test_the_import_is_lazy_and_makes_no_network_call() -> None:
+    ran = subprocess.run(  # noqa: S603  our own interpreter
+        [sys.executable, "-c", _OFFLINE], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ran.stdout.split("\n")[0] == "True False False 0 []", ran.stderr
+
+
+async def test_many_first_calls_share_one_import() -> None:
+    library = Library()
+    modules = await asyncio.gather(*(library.ready() for _ in range(20)))
+
+    assert len({id(module) for module in modules}) == 1
+    await library.close()
+
+
+async def test_closing_what_was_never_used_does_nothing(transport: Transport) -> None:
+    await LiteLLMUpstream(transport).close()
+
+
+def test_where_a_call_goes_is_all_from_the_catalog() -> None:
+    account = Account(
+        name="a", provider="watsonx", wire="litellm", api_key="k-0042", timeout_s=7, options={"project_id": "p"}
+    )
+    arguments = library_arguments(Deployment(account=account, model="granite", drop_unsupported=True))
+
+    assert (
+        arguments.items()
+        >= {
+            "model": "watsonx/granite",
+            "api_key": "k-0042",
+            "project_id": "p",
+            "timeout": 7,
+            "num_retries": 0,
+            "max_retries": 0,
+            "drop_params": True,
+        }.items()
+    )
+    assert "api_base" not in arguments
+
+
+async def test_bedrock_signs_with_the_catalogs_keys(upstream: LiteLLMUpstream) -> None:
+    async with Player(BEDROCK.wire()) as player:
+        await whole(upstream, BEDROCK.deployment(player), call())
+
+    assert "Credential=AKIDUPSTREAM/" in player.last.headers["authorization"]
+    assert "/us-east-1/bedrock/" in player.last.headers["authorization"]
+
+
+async def test_a_failure_is_not_tried_again_by_litellm(upstream: LiteLLMUpstream) -> None:
+    async with Player(BEDROCK.wire()) as player:
+        player.always(player.wire.error(500, "no"))
+        with pytest.raises(UpstreamError):
+            await upstream.send(BEDROCK.deployment(player), call())
+
+        assert player.requests_total == 1
+
+
+async def test_any_other_provider_of_litellms_is_called_through_it(upstream: LiteLLMUpstream) -> None:
+    async with Player(OpenAIWire()) as player:
+        account = Account(name="a", provider="databricks", wire="litellm", api_key="sk-upstream", api_base=player.base)
+        deployment = Deployment(account=account, model="some-model")
+        answer = await whole(upstream, deployment, call())
+        stream = streamed(await upstream.send(deployment, call(stream=True)))
+        events = b"".join([chunk async for chunk in stream.chunks])
+
+    assert answer["choices"][0]["message"]["content"] == "hello big wörld 🎉"
+    assert events.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("url", "passes"), [("gs://bucket/cat.png", True), ("gs://bucket/cat", False)])
+async def test_google_reads_its_own_storage(upstream: LiteLLMUpstream, url: str, passes: bool) -> None:
+    account = Account(
+        name="a", provider="vertex_ai", wire="litellm", options={"vertex_credentials": "none", "vertex_project": "p"}
+    )
+    part = {"type": "image_url", "image_url": {"url": url}}
+    asked = call(messages=[{"role": "user", "content": [part]}])
+    # Without credentials the call goes nowhere; the picture is looked at before.
+    with pytest.raises(UpstreamError if passes else InvalidRequestError):
+        await upstream.send(Deployment(account=account, model="gemini-2.5-flash"), asked)
+
+
+async def test_a_legacy_completion_of_several_prompts_is_refused(upstream: LiteLLMUpstream) -> None:
+    async with Player(BEDROCK.wire()) as player:
+        with pytest.raises(InvalidRequestError, match="one text as prompt"):
+            await upstream.send(BEDROCK.deployment(player), call("completion", prompt=["a", "b"]))
+
+    assert json.dumps(player.requests_total) == "0"
