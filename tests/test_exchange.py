@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Streamed, Usage
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Usage
 
 NAMES = st.text(max_size=400) | st.text(alphabet="\r\n\x00\x7f\x85\u2028 ab:é😀", max_size=20)
 
@@ -116,4 +116,3 @@ def test_a_call_cannot_be_changed() -> None:
 
 def test_usage_starts_at_nothing() -> None:
     assert Usage() == Usage(0, 0, 0, 0)
-    assert Streamed.__slots__ == ("chunks", "usage", "headers", "model")

@@ -2,6 +2,7 @@ import resource
 import socket
 
 import pytest
+
 from llmgateway.server import bind, configuration, raise_file_limit
 from llmgateway.settings import load_settings
 

@@ -35,7 +35,7 @@ class Call(Struct, frozen=True):
 
 
 class Usage(Struct):
-    """Tokens as the upstream counted them; cached ones are among the prompt's, reasoning ones among the completion's."""
+    """Tokens as the upstream counted them: cached ones are part of the prompt's, reasoning ones of the completion's."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -160,6 +160,7 @@ class Exchange(Struct):
 
 def _one_line(text: str) -> bytes:
     """Make a header value of a name that a provider reported."""
+    text = text[:200]
     if not (text.isascii() and text.isprintable()):
         text = "".join(char if " " <= char <= "~" else "?" for char in text)
-    return text[:200].encode()
+    return text.encode()

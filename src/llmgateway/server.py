@@ -35,7 +35,8 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     try:
         listening = bind(settings.host, settings.port)
     except OSError as error:
-        logger.error("cannot_listen", host=settings.host, port=settings.port, reason=error.strerror or str(error))
+        reason = error.strerror or str(error)
+        logger.critical("cannot_listen", host=settings.host, port=settings.port, reason=reason)
         sink.close()
         return 1
     _say_hello(logger, settings, listening)

@@ -57,7 +57,7 @@ class Errors:
             return error
         except HTTPException as error:
             return _of_status(error, scope)
-        except Exception:  # noqa: BLE001  the last one: whatever it is, the client gets an answer and the log the cause
+        except Exception:  # the last one: whatever it is, the client gets an answer and the log the cause
             self._logger.exception("unexpected_error", request_id=exchange.id, path=scope["path"][:256])
             return GatewayError("The gateway failed. The log has the cause under this request id.")
         return None

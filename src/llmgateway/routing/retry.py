@@ -16,6 +16,9 @@ from llmgateway.errors import GatewayError, UpstreamError
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.routing.attempt import Attempts
 
+# A call without a deadline of its own must not sleep for as long as a provider likes.
+_LONGEST_WAIT_S = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -68,6 +71,7 @@ class Retry:
         """Seconds to wait before the next attempt."""
         error = state.outcome.exception() if state.outcome else None
         asked_s = (error.retry_after_s if isinstance(error, GatewayError) else None) or 0.0
+        asked_s = min(asked_s, _LONGEST_WAIT_S)
         policy = self._policy
         delay_s = min(policy.max_delay_s, policy.min_delay_s * policy.factor ** (state.attempt_number - 1))
         return max(asked_s, random.uniform(0.0, delay_s) if policy.jitter else delay_s)

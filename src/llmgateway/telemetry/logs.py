@@ -9,7 +9,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Literal
@@ -22,6 +21,7 @@ from typing_extensions import override
 LogFormat = Literal["json", "console"]
 _FLUSH_AFTER_S = 0.1
 _MAX_WAITING_LINES = 20_000
+_FAREWELL_S = 2.0
 _JSON = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -37,8 +37,7 @@ class LineSink:
         self._dropped = 0
         self._lock = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._writing: Future[None] | None = None
+        self._writer: threading.Thread | None = None
 
     def msg(self, line: bytes) -> None:
         """Take one line without its newline."""
@@ -66,13 +65,14 @@ class LineSink:
                 self._dropped += lost + len(lines)
 
     def close(self) -> None:
-        """Write what waits and end the thread."""
+        """Write what waits; a reader that takes nothing is given two seconds."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
-            self._thread = None
+        if self._writer is not None:
+            self._writer.join(_FAREWELL_S)
+            if self._writer.is_alive():
+                return  # nobody reads our output any more, and the process must end all the same
         self.flush()
 
     def _schedule(self) -> None:
@@ -84,13 +84,13 @@ class LineSink:
         self._timer = loop.call_later(_FLUSH_AFTER_S, self._flush_in_thread)
 
     def _flush_in_thread(self) -> None:
-        if self._writing is not None and not self._writing.done():
+        if self._writer is not None and self._writer.is_alive():
             self._schedule()  # a reader that stalls must not make writes queue up
             return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._timer = None
-        self._writing = self._thread.submit(self.flush)
+        # A daemon, so that a reader that has stalled for good does not keep the process alive.
+        self._writer = threading.Thread(target=self.flush, name="log", daemon=True)
+        self._writer.start()
 
 
 def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> FilteringBoundLogger:

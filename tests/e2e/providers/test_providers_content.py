@@ -6,8 +6,8 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from tests.e2e.conftest import Play
-from tests.e2e.played import EVERY, PARAMETERS, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.played import EVERY, PARAMETERS, user
 from tests.upstreams.answers import PNG, PNG_URI
 from tests.upstreams.anthropic_wire import THOUGHT
 from tests.upstreams.openai_wire import OpenAIWire

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import Play
-from tests.e2e.played import EVERY, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.played import EVERY, user
 
 TEXT = "one two three four"
 # They say it in the chunk with the finish reason, asked or not: an event of theirs, so it passes as it is.

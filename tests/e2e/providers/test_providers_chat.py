@@ -2,8 +2,8 @@
 
 import openai
 import pytest
-from tests.e2e.conftest import Play
-from tests.e2e.played import EVERY, PLAYED, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.played import EVERY, PLAYED, user
 
 TEXT = "wörld 😀 of echo"
 
@@ -69,7 +69,7 @@ async def test_pitfall_014_a_stream_begins_with_the_role_and_ends_with_one_finis
     assert choices[-1].finish_reason == "stop"
     assert len({chunk.id for chunk in chunks if chunk.choices}) == 1
     assert len(chunks) >= 4, "the words came one by one"
-    assert player.last.path == PLAYED[provider].stream_path or PLAYED[provider].path
+    assert player.last.path == (PLAYED[provider].stream_path or PLAYED[provider].path)
 
 
 @pytest.mark.parametrize("provider", EVERY)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from tests.conftest import Serve
-from tests.e2e.conftest import Play
-from tests.e2e.played import AWS, PLAYED, tools, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.hostile import STOLEN, hostile_fields
+from tests.e2e.providers.played import AWS, PLAYED, tools, user
 from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
-STOLEN = "sk-chosen-by-the-client"
 RELAYED = ["azure", "openai"]
 TRANSLATED = ["anthropic", "bedrock", "cohere", "gemini", "ollama"]
 
@@ -21,71 +21,6 @@ TRANSLATED = ["anthropic", "bedrock", "cohere", "gemini", "ollama"]
 async def canary() -> AsyncIterator[Player]:
     async with Player(OpenAIWire(STOLEN)) as player:
         yield player
-
-
-def hostile_fields(url: str) -> dict[str, Any]:
-    """Every way known to steer LiteLLM, or a gateway built on it, by a field of the body."""
-    return {
-        "api_base": url,
-        "base_url": url,
-        "api_key": STOLEN,
-        "api_version": "2020-01-01",
-        "custom_llm_provider": "openai",
-        "mock_response": "mocked by the client",
-        "mock_tool_calls": [],
-        "extra_headers": {"authorization": f"Bearer {STOLEN}", "x-smuggled": "1"},
-        "headers": {"authorization": f"Bearer {STOLEN}", "x-smuggled": "1"},
-        "default_headers": {"x-smuggled": "1"},
-        "extra_query": {"key": STOLEN},
-        "extra_body": {"api_base": url, "api_key": STOLEN},
-        "organization": "org-of-the-client",
-        "proxy": url,
-        "http_client": url,
-        "client": url,
-        "model_list": [{"model_name": "chat", "litellm_params": {"model": "openai/x", "api_base": url}}],
-        "litellm_params": {"api_base": url, "api_key": STOLEN},
-        "optional_params": {"api_base": url},
-        "user_config": {"model_list": [{"model_name": "chat", "litellm_params": {"api_base": url}}]},
-        "fallbacks": [{"model": "openai/x", "api_base": url, "api_key": STOLEN}],
-        "context_window_fallback_dict": {"chat": "openai/x"},
-        "azure_endpoint": url,
-        "azure_ad_token": STOLEN,
-        "azure_ad_token_provider": url,
-        "aws_access_key_id": STOLEN,
-        "aws_secret_access_key": STOLEN,
-        "aws_session_token": STOLEN,
-        "aws_region_name": "eu-elsewhere-1",
-        "aws_role_name": "arn:aws:iam::1:role/x",
-        "aws_sts_endpoint": url,
-        "aws_web_identity_token": url,
-        "aws_profile_name": "default",
-        "aws_bedrock_runtime_endpoint": url,
-        "vertex_project": "project-of-the-client",
-        "vertex_location": "nowhere",
-        "vertex_credentials": json.dumps({"token_uri": url, "client_email": "x", "private_key": STOLEN}),
-        "region_name": "eu-elsewhere-1",
-        "model_id": "arn:aws:bedrock:us-east-1:1:inference-profile/x",
-        "use_psc_endpoint_format": True,
-        "cached_content": f"{url}/cachedContents/x",
-        "custom_prompt_dict": {"claude-sonnet-4-5": {"roles": {}}},
-        "callbacks": ["langfuse"],
-        "success_callback": [url],
-        "langfuse_host": url,
-        "input_cost_per_token": 0,
-        "cohere_api_base": url,
-        "prompt_id": "prompt-of-the-client",
-        "guardrails": [url],
-        "num_retries": 50,
-        "timeout": 0.0001,
-        "provider_url": url,
-        "target_url": url,
-        "metadata": {"api_base": url, "base_url": url, "api_key": STOLEN, "headers": {"x-smuggled": "1"}},
-        "litellm_metadata": {"api_base": url, "api_key": STOLEN},
-        "web_search_options": {"api_base": url},
-        "safety_settings": [{"api_base": url}],
-        "context_management": {"api_base": url, "url": url},
-        "thinking": {"type": "disabled", "api_base": url},
-    }
 
 
 async def _post(gateway: Running, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import openai
 import pytest
-from tests.e2e.conftest import Play
-from tests.e2e.played import EMBEDDING, PLAYED, tools, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.played import EMBEDDING, PLAYED, tools, user
 from tests.upstreams.answers import vector
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
-from tests.e2e.conftest import Play
-from tests.e2e.played import EVERY, tools, user
+from tests.e2e.providers.conftest import Play
+from tests.e2e.providers.played import EVERY, tools, user
 
 TOOLS = tools("weather", "traffic")
 ARGUMENTS = [{"city": "city é😀 0", "days": 7}, {"city": "city é😀 1", "days": 7}]

@@ -1,0 +1,66 @@
+import asyncio
+import time
+
+import pytest
+
+from llmgateway.errors import ProviderTimeoutError
+from llmgateway.routing.limit import TimeLimit
+
+
+async def test_a_limit_ends_its_task_and_says_why() -> None:
+    limit = TimeLimit(0.05, lambda: "too slow")
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+
+    error = limit.cancelled()
+    assert isinstance(error, ProviderTimeoutError)
+    assert error.message == "too slow"
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+
+
+async def test_a_stopped_limit_ends_nothing() -> None:
+    limit = TimeLimit(0.01, lambda: "too slow")
+
+    limit.stop()
+    limit.stop()
+    await asyncio.sleep(0.05)
+
+    assert limit.cancelled() is None
+
+
+async def test_a_verdict_may_be_to_look_again() -> None:
+    verdicts: list[str | float] = ["too slow", 0.05, 0.05]
+    limit = TimeLimit(0.0, verdicts.pop)
+    started = time.perf_counter()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+
+    assert time.perf_counter() - started >= 0.09
+    assert limit.cancelled() is not None
+
+
+async def test_no_time_is_no_limit() -> None:
+    limit = TimeLimit(None, lambda: "too slow")
+
+    await asyncio.sleep(0.01)
+    limit.stop()
+
+    assert limit.reason is None
+
+
+async def test_a_cancellation_from_elsewhere_is_not_the_limits() -> None:
+    limit = TimeLimit(5, lambda: "too slow")
+    current = asyncio.current_task()
+    assert current is not None
+    asyncio.get_running_loop().call_soon(current.cancel)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(1)
+
+    assert limit.cancelled() is None
+    limit.stop()
+    current.uncancel()
