@@ -3,6 +3,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.running import Running, running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player

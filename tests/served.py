@@ -42,7 +42,11 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, catalog: str | None = None, *, settings: Mapping[str, object] | None = None, arguments: Sequence[str] = ()
+    folder: Path,
+    catalog: str | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    arguments: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Start `llmgateway serve` on a free port and wait for its first healthy answer."""
     if catalog is not None:

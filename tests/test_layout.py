@@ -42,7 +42,6 @@ ALLOWED_NAMES = {
 # Folders with more files, each with the reason.
 LARGE_FOLDERS = {
     "tests": "the top level of the package has its mirrors here, beside what all tests share",
-    "tests/e2e": "one file a promise of the whole, and one a provider",
     "bench": "one program, started as a module: each peer, each measure and each table is a file",
 }
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from scripts.try_providers import TRIALS
-from tests.conftest import Serve
 
 from llmgateway.catalog.providers import Provider, providers
+from scripts.try_providers import TRIALS
+from tests.conftest import Serve
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from tests import services
 
 pytestmark = pytest.mark.timeout(300)  # the first run may unpack packages

@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import pytest
 from starlette.types import Scope
-from tests.api.answering import Answering, Chunks
-from tests.asgi import Client, Stalling, scope_of
 
 from llmgateway.api.calls import ModelCalls, ReplyTimes
 from llmgateway.errors import (
@@ -23,6 +21,8 @@ from llmgateway.errors import (
 )
 from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Streamed
 from llmgateway.wire.requests import Asked, read_chat, read_completion, read_embedding
+from tests.api.answering import Answering, Chunks
+from tests.asgi import Client, Stalling, scope_of
 
 READERS: dict[Operation, Callable[[bytes], Asked]] = {
     "chat": read_chat,
@@ -39,8 +39,8 @@ COMMENT = b": keep-alive\n\n"
 ANSWER = Complete(b'{"answer":1}')
 
 
-def calls(target: Answering, operation: Operation = "chat", **times: float) -> ModelCalls:
-    return ModelCalls(operation, READERS[operation], gateway=target.gateway(), times=ReplyTimes(**times))
+def calls(target: Answering, operation: Operation = "chat", times: ReplyTimes | None = None) -> ModelCalls:
+    return ModelCalls(operation, READERS[operation], gateway=target.gateway(), times=times or ReplyTimes())
 
 
 def asked(operation: Operation = "chat", headers: dict[str, str] | None = None, **fields: object) -> Scope:
@@ -49,13 +49,13 @@ def asked(operation: Operation = "chat", headers: dict[str, str] | None = None, 
 
 async def ask(target: Answering, scope: Scope, operation: Operation = "chat", **times: float) -> Client:
     client = Client()
-    await calls(target, operation, **times)(scope, client.receive, client.send)
+    await calls(target, operation, ReplyTimes(**times))(scope, client.receive, client.send)
     return client
 
 
 def start(target: Answering, scope: Scope, client: Client, **times: float) -> asyncio.Task[None]:
     async def run() -> None:
-        await calls(target, **times)(scope, client.receive, client.send)
+        await calls(target, times=ReplyTimes(**times))(scope, client.receive, client.send)
 
     return asyncio.get_running_loop().create_task(run())
 
@@ -300,10 +300,9 @@ async def test_a_stream_that_must_end_before_its_first_event_is_left_to_be_an_an
 
 
 async def test_a_reader_that_does_not_read_the_reason_is_taken_for_gone() -> None:
-    client = Stalling(takes=2)
     started = time.perf_counter()
 
-    client, _, task = await cancelled(ShuttingDownError("Ending."), client=client)
+    client, _, task = await cancelled(ShuttingDownError("Ending."), client=Stalling(takes=2))
 
     with pytest.raises(ClientGoneError, match="did not read"):
         await task

@@ -6,13 +6,13 @@ import openai
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from tests.conftest import Serve
 
 from llmgateway.api.models import find_model, model_object, routes, select
 from llmgateway.catalog.load import load
 from llmgateway.catalog.model import ListedModel
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import ModelNotFoundError
+from tests.conftest import Serve
 
 CATALOG = """
 providers:

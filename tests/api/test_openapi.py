@@ -8,9 +8,9 @@ import jsonschema  # type: ignore[import-untyped]  # it carries no types
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from tests.conftest import Serve
 
 from llmgateway.api.openapi import openapi_document, routes
+from tests.conftest import Serve
 
 DOCUMENT = openapi_document("1.2.3")
 SCHEMAS = DOCUMENT["components"]["schemas"]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from tests.conftest import Serve
 
 from llmgateway.api.root import routes
+from tests.conftest import Serve
 
 
 @pytest.fixture

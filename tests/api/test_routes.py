@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from tests.api.answering import Answering
-from tests.asgi import Client, scope_of
-from tests.conftest import Serve
 
 from llmgateway.api.calls import ReplyTimes
 from llmgateway.api.routes import Paths, model_calls
 from llmgateway.exchange import Complete
+from tests.api.answering import Answering
+from tests.asgi import Client, scope_of
+from tests.conftest import Serve
 
 CALLS = {
     "/v1/chat/completions": ("chat", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}),

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from bench.accounting import TICKS_PER_S, Reading, core_busy_s, cpu_s, others_share, rss_mb
 
 STAT = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 0 50 1000 7 1 2 3 40 0\ncpu1 0 0 0 5 0 0 0 0 0 0\nintr 1\n"

@@ -1,4 +1,5 @@
 import pytest
+
 from bench.figures import median, percentile, spread
 
 

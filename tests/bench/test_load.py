@@ -1,4 +1,5 @@
 import pytest
+
 from bench.load import Answer, post
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nhello"

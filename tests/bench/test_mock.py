@@ -1,11 +1,11 @@
 import asyncio
 import json
 
-from bench.load import Answer, post
-from bench.mock import Provider, chunk, declared_bytes, plain
 from typing_extensions import override
 
 from bench import payloads
+from bench.load import Answer, post
+from bench.mock import Provider, chunk, declared_bytes, plain
 
 
 class Wire(asyncio.Transport):

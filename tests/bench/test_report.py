@@ -1,13 +1,13 @@
 from pathlib import Path
 
 import pytest
+
+from bench import payloads
 from bench.budgets import Budget, budgets
 from bench.report import BEGIN, END, into_document, render
 from bench.results import Results, raw, summarise
 from bench.run import is_kept
 from bench.scenarios import Repetition
-
-from bench import payloads
 
 
 def repetition(contestant: str, cpu_us: float, *, scenario: str = "small", others_share: float = 0.0) -> Repetition:

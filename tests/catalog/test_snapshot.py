@@ -81,9 +81,10 @@ def test_pitfall_131_an_address_in_a_models_name_never_chooses_an_upstream() -> 
     assert load(None, keys).resolve("groq/https:/evil.example") is not None  # a name like any other: no address
 
     named = 'providers: {hf: {provider: huggingface, api_base: "https://tgi.example"}}\n'
-    catalog = load(named + 'models: [{name: "*", passthrough: true}]', keys)
-    assert target(catalog, "hf/model") == "hf model"
-    assert catalog.resolve("hf/https://evil.example") is None
+    models = 'models: [{name: tgi, deployments: [{provider: hf, model: m}]}, {name: "*", passthrough: true}]'
+    catalog = load(named + models, keys)
+    assert target(catalog, "tgi") == "hf m", "the operator may name one"
+    assert catalog.resolve("hf/model") is None, "a client may not"
 
 
 def test_the_catalogs_own_name_goes_before_a_well_known_one() -> None:

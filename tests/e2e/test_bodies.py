@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import psutil
 import pytest
+
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire

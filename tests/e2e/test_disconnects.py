@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import anyio
 import httpx2
 import pytest
+
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.server import Player

@@ -10,6 +10,7 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire

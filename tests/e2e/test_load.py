@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+
 from tests.conftest import Serve
 from tests.served import Served, served
 from tests.upstreams.openai_wire import OpenAIWire

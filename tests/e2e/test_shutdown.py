@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
 from tests.served import Served, served
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step

@@ -9,6 +9,7 @@ from statistics import median
 import httpx2
 import openai
 import pytest
+
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.server import Player

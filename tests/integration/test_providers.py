@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import openai
 import pytest
-from scripts.try_providers import STEPS, TRIALS, Trial
 
 from llmgateway.settings import environment
 from scripts import try_providers
+from scripts.try_providers import STEPS, TRIALS, Trial
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

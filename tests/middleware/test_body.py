@@ -6,10 +6,10 @@ import time
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
-from tests.asgi import GONE, Client, piece, scope_of
 
 from llmgateway.errors import ClientGoneError, InvalidRequestError, OverloadedError, RequestTooLargeError
 from llmgateway.middleware.body import Body
+from tests.asgi import GONE, Client, piece, scope_of
 
 
 class Reached:

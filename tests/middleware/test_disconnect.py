@@ -7,25 +7,23 @@ from dataclasses import dataclass
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
-from tests.asgi import GONE, Client, piece, scope_of
 
 from llmgateway.errors import ClientGoneError, ShuttingDownError
 from llmgateway.exchange import Exchange
 from llmgateway.middleware.disconnect import Disconnect
+from tests.asgi import GONE, Client, piece, scope_of
 
 # Longer than a request must last before it is watched.
 WATCHED_S = 0.2
 
 
 async def read(receive: Receive) -> bytes:
-    body = b""
+    pieces: list[bytes] = []
     while True:
         message = await receive()
-        if message["type"] != "http.request":
-            return body
-        body += message["body"]
-        if not message["more_body"]:
-            return body
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
 
 
 @dataclass

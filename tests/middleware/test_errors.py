@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
-from tests.asgi import GONE, Client, piece, scope_of
-from tests.middleware.conftest import Log
 
 from llmgateway.errors import (
     ClientGoneError,
@@ -22,6 +20,8 @@ from llmgateway.errors import (
 )
 from llmgateway.exchange import Exchange
 from llmgateway.middleware.errors import Errors
+from tests.asgi import GONE, Client, piece, scope_of
+from tests.middleware.conftest import Log
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -289,9 +289,19 @@ async def test_no_other_error_waits_for_the_rest(log: Log, error: GatewayError) 
 
 
 async def test_what_is_no_request_passes_with_its_errors(log: Log) -> None:
-    client = Client()
+    seen: list[tuple[Scope, Receive, Send]] = []
 
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope, receive, send))
+        if len(seen) > 1:
+            raise LookupError
+
+    client, scope = Client(), {"type": "websocket"}
+    receive, send = client.receive, client.send
+    errors = Errors(app, logger=log.logger)
+    await errors(scope, receive, send)
     with pytest.raises(LookupError):
-        await Errors(raising(LookupError()), logger=log.logger)({"type": "websocket"}, client.receive, client.send)
+        await errors(scope, receive, send)
 
+    assert seen == [(scope, receive, send)] * 2
     assert log.lines() == []

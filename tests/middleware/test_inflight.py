@@ -5,13 +5,13 @@ import json
 
 import pytest
 from starlette.types import Receive, Scope, Send
+
+from llmgateway.errors import ClientGoneError, OverloadedError, ShuttingDownError
+from llmgateway.middleware.inflight import Inflight, Running
 from tests.asgi import Client, scope_of
 from tests.conftest import Serve
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
-
-from llmgateway.errors import ClientGoneError, OverloadedError, ShuttingDownError
-from llmgateway.middleware.inflight import Inflight, Running
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'

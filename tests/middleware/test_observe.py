@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
+
+from llmgateway.exchange import Attempt, Complete, Exchange, Streamed, Usage
+from llmgateway.middleware.observe import Observe
 from tests.asgi import Client, scope_of
 from tests.conftest import Serve
 from tests.middleware.conftest import Log
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
-
-from llmgateway.exchange import Attempt, Complete, Exchange, Streamed, Usage
-from llmgateway.middleware.observe import Observe
 
 Fill = Callable[[Exchange], Awaitable[None]]
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
-from tests.asgi import Client, scope_of
 
 from llmgateway.exchange import Exchange
 from llmgateway.middleware.request_id import RequestID
+from tests.asgi import Client, scope_of
 
 ANSWER: list[Message] = [
     {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]},

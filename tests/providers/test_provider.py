@@ -5,7 +5,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from tests.upstreams.server import Player
 
 from llmgateway import providers
 from llmgateway.app import build_gateway
@@ -20,6 +19,7 @@ from llmgateway.providers import (
     RateLimitError,
 )
 from llmgateway.providers import TimeoutError as ProviderTimedOutError
+from tests.upstreams.server import Player
 
 
 @pytest.fixture

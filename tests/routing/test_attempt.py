@@ -1,11 +1,11 @@
 import asyncio
 
 import pytest
-from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Reply, Streamed
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 
 async def silence() -> Reply:

@@ -2,11 +2,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
-from tests.routing.scripted import exchange, pieces
 
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Attempt, Exchange
 from llmgateway.routing.meter import MeteredChunks
+from tests.routing.scripted import exchange, pieces
 
 
 async def paced(pause_s: float, count: int = 3) -> AsyncGenerator[bytes]:

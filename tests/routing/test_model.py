@@ -1,11 +1,11 @@
 import pytest
-from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 from llmgateway.catalog.model import Account, Deployment, Model
 from llmgateway.errors import UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Complete, Streamed
 from llmgateway.routing.model import RoutedModel
 from llmgateway.routing.retry import Retry, RetryPolicy
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 SECOND = Deployment(Account("spare", "openai", "openai"), "gpt-4o-mini")
 MODEL = Model("chat", (DEPLOYMENT, SECOND))

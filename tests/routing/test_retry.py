@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import AsyncRetrying, Future, RetryCallState
-from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, Scripted, attempts, exchange
 
 from llmgateway.errors import ContextLengthError, UpstreamError, UpstreamRateLimitedError, UpstreamRejectedError
 from llmgateway.routing.retry import Retry, RetryPolicy
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, Scripted, attempts, exchange
 
 FAST = RetryPolicy(max_retries=2, min_delay_s=0.001, max_delay_s=0.002)
 

@@ -9,11 +9,6 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import Serve
-from tests.upstreams.azure_wire import AzureWire
-from tests.upstreams.openai_wire import mistral
-from tests.upstreams.server import Player
-from tests.upstreams.step import Ending, Piece, Step, json_step, raw_step
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.catalog.providers import providers
@@ -27,6 +22,11 @@ from llmgateway.errors import (
 from llmgateway.exchange import Call, Complete, Operation, Streamed, Usage
 from llmgateway.upstream.relay import Relay, address, credentials
 from llmgateway.upstream.transport import Transport
+from tests.conftest import Serve
+from tests.upstreams.azure_wire import AzureWire
+from tests.upstreams.openai_wire import mistral
+from tests.upstreams.server import Player
+from tests.upstreams.step import Ending, Piece, Step, json_step, raw_step
 
 # Names that mean something to whoever reads an address.
 ODD_NAMES = [

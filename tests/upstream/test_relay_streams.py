@@ -5,14 +5,14 @@ import json
 import time
 
 import pytest
-from tests.upstreams.server import Player
-from tests.upstreams.step import Piece, Step, json_step, stream_step
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import GatewayError, UpstreamError, UpstreamRateLimitedError, UpstreamRejectedError
 from llmgateway.exchange import Call, Streamed, Usage
 from llmgateway.upstream.relay import Relay
 from llmgateway.upstream.transport import Transport
+from tests.upstreams.server import Player
+from tests.upstreams.step import Piece, Step, json_step, stream_step
 
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
 CALL = Call("chat", "chat", BODY, stream=True)

@@ -4,14 +4,14 @@ import ssl
 import anyio
 import pytest
 from multidict import CIMultiDict
-from tests.upstreams.ollama_wire import OllamaWire
-from tests.upstreams.server import Player
-from tests.upstreams.step import Piece, Step, raw_step, redirect_step
 from yarl import URL
 
 from llmgateway.catalog.model import Account, Limits
 from llmgateway.errors import UpstreamError
 from llmgateway.upstream.transport import Transport, read_body
+from tests.upstreams.ollama_wire import OllamaWire
+from tests.upstreams.server import Player
+from tests.upstreams.step import Piece, Step, raw_step, redirect_step
 
 ACCOUNT = Account(name="main", provider="ollama", wire="litellm", api_key="key-0042")
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": false}'

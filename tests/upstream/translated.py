@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.exchange import Call, Complete, Operation, Reply, Streamed
+from llmgateway.upstream.litellm import LiteLLMUpstream
 from tests.upstreams.anthropic_wire import AnthropicWire
 from tests.upstreams.bedrock_wire import BedrockWire
 from tests.upstreams.cohere_wire import CohereWire
@@ -12,10 +15,6 @@ from tests.upstreams.gemini_wire import GeminiWire
 from tests.upstreams.ollama_wire import OllamaWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Wire
-
-from llmgateway.catalog.model import Account, Deployment
-from llmgateway.exchange import Call, Complete, Operation, Reply, Streamed
-from llmgateway.upstream.litellm import LiteLLMUpstream
 
 HELLO: list[dict[str, Any]] = [
     {"role": "system", "content": "Repeat what you are told."},

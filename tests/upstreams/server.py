@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
 
-from tests.upstreams.step import Piece, Play, Request, Step, Wire
 from typing_extensions import override
+
+from tests.upstreams.step import Piece, Play, Request, Step, Wire
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 

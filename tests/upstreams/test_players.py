@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from tests.upstreams.answers import PNG, PNG_URI
 from tests.upstreams.anthropic_wire import THOUGHT, AnthropicWire
 from tests.upstreams.azure_wire import AzureWire

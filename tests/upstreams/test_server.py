@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+
 from tests.upstreams.openai_wire import openai
 from tests.upstreams.server import Player
 from tests.upstreams.step import Piece, Step, json_step, raw_step, redirect_step

@@ -36,3 +36,29 @@ def test_numbers_as_text_or_with_a_point_are_numbers() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{", b"[" * 100_000])
 def test_what_is_no_object_is_no_answer(body: bytes) -> None:
     assert read_answer(body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "answers"),
+    [
+        (b'{"choices":[]}', True),
+        (b'{"data":[{"embedding":[1]}]}', True),
+        (b'{"choices":[],"model":3}', True),
+        (b'{"hello":"world"}', False),
+        (b'{"choices":null}', False),
+        (b'{"choices":"none","usage":{"prompt_tokens":"x"}}', False),
+    ],
+)
+def test_an_answer_is_told_from_other_json(body: bytes, answers: bool) -> None:
+    answer = read_answer(body)
+
+    assert answer is not None
+    assert answer.is_answer is answers
+
+
+@pytest.mark.parametrize("body", [b'{"object":"error","message":"x"}', b'{"error":"x"}', b'{"error":1,"model":1}'])
+def test_a_failure_says_so_in_one_of_two_ways(body: bytes) -> None:
+    answer = read_answer(body)
+
+    assert answer is not None
+    assert answer.is_failure

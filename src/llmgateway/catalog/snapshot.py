@@ -127,8 +127,8 @@ class Catalog:
         account = self.accounts.get(prefix) or self._by_provider.get(prefix)
         if account is None or account.wire == "demo":
             return None
-        row = providers()[account.provider]
-        return None if row.address_in_model and account.api_base is None else account
+        # A name must never be an address: such a provider is reached by the catalog's own models only.
+        return None if providers()[account.provider].address_in_model else account
 
     @cached_property
     def _by_provider(self) -> Mapping[str, Account]:

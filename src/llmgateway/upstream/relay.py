@@ -118,8 +118,10 @@ def _complete(body: bytes, response: aiohttp.ClientResponse, account: Account) -
     answer = read_answer(body)
     if answer is None:
         raise UpstreamError(f"{account.provider} sent an answer that is not JSON.", may_retry=True)
-    if answer.error:
+    if answer.is_failure:
         raise _hidden_error(body, response, account)
+    if not answer.is_answer:
+        raise UpstreamError(f"{account.provider} sent JSON that is no answer.", may_retry=True)
     return Complete(body, _usage(answer), _passed_on(response), answer.model)
 
 

@@ -27,12 +27,32 @@ class UsageFields(Struct):
     completion_tokens_details: CompletionDetails | None = None
 
 
+_NOTHING = msgspec.Raw()
+
+
+def _is_list(value: msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"["
+
+
 class Answer(Struct):
     """The fields of an answer, or of one event of a stream, that mean something here."""
 
     usage: UsageFields | None = None
     model: str | None = None
     error: Any = None
+    kind: Any = msgspec.field(default=None, name="object")
+    choices: msgspec.Raw = _NOTHING
+    embeddings: msgspec.Raw = msgspec.field(default=_NOTHING, name="data")
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it says that something went wrong: by `error`, or by Mistral's `object: error`."""
+        return bool(self.error) or self.kind == "error"
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it holds what a chat, a completion or an embedding answers with."""
+        return _is_list(self.choices) or _is_list(self.embeddings)
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -54,14 +74,15 @@ def _lenient(body: bytes) -> Answer | None:
     """Providers differ in details that matter to nobody else: what cannot be read is left out, not the answer."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        error = msgspec.json.decode(fields["error"]) if "error" in fields else None
+        error, kind = (msgspec.json.decode(fields.get(name, b"null")) for name in ("error", "object"))
     except _UNREADABLE:
         return None
-    answer = Answer(error=error)
-    for name, kind in (("usage", UsageFields | None), ("model", str | None)):
+    answer = Answer(error=error, kind=kind)
+    answer.choices, answer.embeddings = fields.get("choices", _NOTHING), fields.get("data", _NOTHING)
+    for name, form in (("usage", UsageFields | None), ("model", str | None)):
         if name in fields:
             try:
-                setattr(answer, name, msgspec.json.decode(fields[name], type=kind, strict=False))
+                setattr(answer, name, msgspec.json.decode(fields[name], type=form, strict=False))
             except _UNREADABLE:
                 continue
     return answer

@@ -3,6 +3,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import pytest
+
 from tests.e2e.providers.played import PLAYED
 from tests.running import Running
 from tests.upstreams.server import Player

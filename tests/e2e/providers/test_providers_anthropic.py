@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import tools, user
 from tests.running import Running

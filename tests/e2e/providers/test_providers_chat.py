@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EVERY, PLAYED, user
 

@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EVERY, PARAMETERS, user
 from tests.upstreams.answers import PNG, PNG_URI

@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EMBEDDING, PLAYED, tools, user
 from tests.upstreams.answers import vector

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EVERY, PLAYED, user
 from tests.running import Running

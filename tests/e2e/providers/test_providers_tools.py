@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EVERY, tools, user
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.played import EVERY, user
 

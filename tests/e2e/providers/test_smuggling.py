@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from tests.conftest import Serve
 from tests.e2e.providers.conftest import Play
 from tests.e2e.providers.hostile import STOLEN, hostile_fields

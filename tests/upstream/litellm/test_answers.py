@@ -2,11 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.upstream.translated import calls_of, deltas, parse
 
 from llmgateway.exchange import Call, Usage
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.pieces import Piece, Tool
+from tests.upstream.translated import calls_of, deltas, parse
 
 CHAT = Call("chat", "m", b"{}", stream=True)
 COUNTED = Call("chat", "m", b"{}", stream=True, include_usage=True)

@@ -1,12 +1,12 @@
 from typing import Any
 
 import pytest
-from tests.upstream.translated import COHERE, GEMINI, OLLAMA, call, whole
-from tests.upstreams.server import Player
 
 from llmgateway.errors import InvalidRequestError, UnsupportedParameterError, UpstreamRateLimitedError
 from llmgateway.exchange import Complete, Usage
 from llmgateway.upstream.litellm import LiteLLMUpstream
+from tests.upstream.translated import COHERE, GEMINI, OLLAMA, call, whole
+from tests.upstreams.server import Player
 
 
 async def test_the_order_the_model_and_the_usage_are_openais(upstream: LiteLLMUpstream) -> None:

@@ -6,15 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from tests.upstream.translated import BEDROCK, call, streamed, whole
-from tests.upstreams.openai_wire import OpenAIWire
-from tests.upstreams.server import Player
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import InvalidRequestError, UpstreamError
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.litellm.library import Library, library_arguments
 from llmgateway.upstream.transport import Transport
+from tests.upstream.translated import BEDROCK, call, streamed, whole
+from tests.upstreams.openai_wire import OpenAIWire
+from tests.upstreams.server import Player
 
 _OFFLINE = """
 import socket, sys

@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from tests.upstream.translated import ALL, ANTHROPIC, COHERE, GEMINI, HELLO, OLLAMA, TOOLS, Provider, call, whole
-from tests.upstreams.server import Player
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import InvalidRequestError, UnsupportedParameterError, UpstreamRejectedError
 from llmgateway.exchange import Call
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.litellm.question import Known, known_parameters, read_question, refuse_remote_media
+from tests.upstream.translated import ALL, ANTHROPIC, COHERE, GEMINI, HELLO, OLLAMA, TOOLS, Provider, call, whole
+from tests.upstreams.server import Player
 
 KNOWN = Known(openai=frozenset({"temperature", "tools", "max_tokens"}), own=frozenset({"top_k"}))
 every = pytest.mark.parametrize("provider", ALL, ids=lambda provider: provider.name)

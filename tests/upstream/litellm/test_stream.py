@@ -6,6 +6,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from llmgateway.errors import UpstreamError, UpstreamRateLimitedError
+from llmgateway.exchange import Streamed, Usage
+from llmgateway.upstream.litellm import LiteLLMUpstream
+from llmgateway.upstream.litellm.stream import LineCutter, SentEventCutter
+from llmgateway.wire.sse import EventTooLongError
 from tests.upstream.translated import (
     ALL,
     ANTHROPIC,
@@ -24,12 +30,6 @@ from tests.upstream.translated import (
 )
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step
-
-from llmgateway.errors import UpstreamError, UpstreamRateLimitedError
-from llmgateway.exchange import Streamed, Usage
-from llmgateway.upstream.litellm import LiteLLMUpstream
-from llmgateway.upstream.litellm.stream import LineCutter, SentEventCutter
-from llmgateway.wire.sse import EventTooLongError
 
 every = pytest.mark.parametrize("provider", ALL, ids=lambda provider: provider.name)
 direct = pytest.mark.parametrize("provider", DIRECT, ids=lambda provider: provider.name)

@@ -7,6 +7,19 @@ import time
 
 import anyio
 import pytest
+
+from llmgateway.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamQuotaError,
+    UpstreamRateLimitedError,
+    UpstreamRejectedError,
+)
+from llmgateway.exchange import Complete, Usage
+from llmgateway.upstream.litellm import LiteLLMUpstream
 from tests.upstream import translated
 from tests.upstream.translated import (
     ALL,
@@ -29,19 +42,6 @@ from tests.upstream.translated import (
     whole,
 )
 from tests.upstreams.server import Player
-
-from llmgateway.errors import (
-    ContextLengthError,
-    InvalidRequestError,
-    UnsupportedParameterError,
-    UpstreamAuthError,
-    UpstreamError,
-    UpstreamQuotaError,
-    UpstreamRateLimitedError,
-    UpstreamRejectedError,
-)
-from llmgateway.exchange import Complete, Usage
-from llmgateway.upstream.litellm import LiteLLMUpstream
 
 pytestmark = pytest.mark.timeout(60)
 every = pytest.mark.parametrize("provider", ALL, ids=lambda provider: provider.name)

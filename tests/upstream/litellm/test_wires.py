@@ -5,6 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
+from llmgateway.catalog.model import Account, Deployment
+from llmgateway.errors import InvalidRequestError, UpstreamAuthError
+from llmgateway.upstream.litellm import LiteLLMUpstream
+from llmgateway.upstream.litellm.library import library_arguments, load_litellm
+from llmgateway.upstream.litellm.question import read_question
+from llmgateway.upstream.litellm.wires import WIRES
 from tests.upstream.translated import (
     ANTHROPIC,
     AS_JSON,
@@ -25,13 +32,6 @@ from tests.upstream.translated import (
 from tests.upstreams.cohere_wire import CohereWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step
-
-from llmgateway.catalog.model import Account, Deployment
-from llmgateway.errors import InvalidRequestError, UpstreamAuthError
-from llmgateway.upstream.litellm import LiteLLMUpstream
-from llmgateway.upstream.litellm.library import library_arguments, load_litellm
-from llmgateway.upstream.litellm.question import read_question
-from llmgateway.upstream.litellm.wires import WIRES
 
 pytestmark = pytest.mark.timeout(60)
 ASKED: dict[str, dict[str, Any]] = {

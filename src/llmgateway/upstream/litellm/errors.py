@@ -46,6 +46,7 @@ _CONNECTION = frozenset(
         "ConnectTimeout",
     }
 )
+_UNREADABLE = "Error converting to valid response block"
 _MAX_CAUSES = 10
 
 
@@ -99,6 +100,9 @@ def library_error(error: Exception, account: Account) -> GatewayError:
     if source is None or status is None or type(source).__name__ in _CONNECTION:
         return UpstreamError(f"{account.provider}: {_lost(type(source or error).__name__)}.", may_retry=True)
     message = _message(error)
+    if _UNREADABLE in message:
+        # LiteLLM gives such an answer a status of its own.
+        return UpstreamError(f"{account.provider} sent an answer that is not in its own format.", may_retry=True)
     headers = _headers(error)
     body = _json_in(message)
     if body is not None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import re
+import sys
 import warnings
 from typing import Any, Self
 
@@ -67,7 +68,10 @@ def load_litellm() -> Any:
     for category, message in _WARNINGS.items():
         warnings.filterwarnings("ignore", message=message, category=category)
     import litellm
+    from litellm.llms.custom_httpx import http_handler
 
+    # Every client it opens for a provider is made from this name.
+    http_handler.AsyncHTTPHandler = _asking_once(http_handler.AsyncHTTPHandler)
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = False
@@ -79,6 +83,20 @@ def load_litellm() -> Any:
         # It logs prompts and keys at many levels; what matters arrives as an exception.
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return litellm
+
+
+def _asking_once(client: Any) -> Any:
+    """Make LiteLLM's HTTP client one that follows no redirect, and does not ask again when a connection is lost."""
+
+    class AskingOnce(client):  # type: ignore[misc]  # the base is known when LiteLLM is loaded
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **{**named, "follow_redirects": False})
+
+        async def single_connection_post_request(self, *_: Any, **__: Any) -> Any:
+            # It is called while the failure is handled, which is all that there is to tell.
+            raise sys.exception() or ConnectionError
+
+    return AskingOnce
 
 
 class LibraryCall:

@@ -104,8 +104,8 @@ class Config:
         self.deployment = deployment
         self.account: Account = deployment.account
         self.model = deployment.model
-        manager: Any = ProviderConfigManager
-        self.own = manager.get_provider_chat_config(self.model, LlmProviders(provider))
+        configurations: Any = ProviderConfigManager
+        self.own = configurations.get_provider_chat_config(self.model, LlmProviders(provider))
         supported: list[str] = self.own.get_supported_openai_params(self.model)
         self.known = known_parameters(provider, supported, self.own)
 
