@@ -153,7 +153,12 @@ def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
     times = ReplyTimes(request_s=settings.request_timeout_s, commit_after_s=settings.stream_commit_after_s)
     guarded: list[Middleware] = [
         partial(Inflight, running=state.running, limit=settings.max_concurrent_requests),
-        partial(Body, max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_inflight_body_bytes),
+        partial(
+            Body,
+            max_bytes=settings.max_body_bytes,
+            max_total_bytes=settings.max_inflight_body_bytes,
+            upload_timeout_s=settings.request_timeout_s,
+        ),
     ]
     calls = {path: _around(guarded, call) for path, call in model_calls(gateway, times).items()}
     everywhere: list[Middleware] = [

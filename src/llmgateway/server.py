@@ -33,7 +33,7 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
     take_over_stdlib(logger)
     try:
-        listening = bind(settings.host, settings.port)
+        listening = bind(settings.host, settings.port, stalled_s=settings.request_timeout_s)
     except OSError as error:
         reason = error.strerror or str(error)
         logger.critical("cannot_listen", host=settings.host, port=settings.port, reason=reason)
@@ -88,10 +88,13 @@ def configuration(app: ASGIApp | str, settings: Settings, *, reload: bool = Fals
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, stalled_s: float = 600.0) -> socket.socket:
     """Listen on an address.
 
     The socket names its protocol: asyncio turns Nagle's algorithm off only for those, and 40 ms appear otherwise.
+
+    Args:
+        stalled_s: Seconds after which the system drops a connection whose peer takes nothing of what was sent.
 
     Raises:
         OSError: The address is taken or not ours.
@@ -99,6 +102,9 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Accepted connections inherit it. A server that closes one waits for its buffers, and the peer may never read.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))
     try:
         listening.bind((host, port))
     except OSError:

@@ -312,3 +312,14 @@ async def test_a_client_that_leaves_before_its_body_is_complete_reaches_nobody()
         await ask(bounded(app), piece(b"{", more=True), GONE)
 
     assert not app.bodies
+
+
+async def test_a_body_that_drips_for_ever_is_given_up() -> None:
+    async def drip() -> Message:
+        await asyncio.sleep(0.02)
+        return piece(b"x", more=True)
+
+    body = Body(Reached(), max_bytes=1000, max_total_bytes=1000, upload_timeout_s=0.1)
+
+    with pytest.raises(InvalidRequestError, match=r"not complete within 0\.1 s"):
+        await body(scope_of(), drip, Client().send)

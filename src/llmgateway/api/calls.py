@@ -108,9 +108,7 @@ class ModelCalls:
 
 async def _end(stream: EventStream, cause: GatewayError) -> None:
     """Say why on a stream whose task was cancelled, unless its client does not even read that."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
+    stream.task.uncancel()
     started = time.perf_counter()
     try:
         async with asyncio.timeout(1.0):

@@ -1,7 +1,9 @@
 """A reply on the wire: a whole answer as JSON, a stream as server-sent events."""
 
 import asyncio
+import math
 import time
+from typing import cast
 
 from starlette.types import Send
 
@@ -48,7 +50,7 @@ class EventStream:
         self._writing = False
         self._last_write = time.perf_counter()
         self._comment: asyncio.Task[None] | None = None
-        self._task = asyncio.current_task()
+        self.task = cast("asyncio.Task[object]", asyncio.current_task())  # a coroutine always runs in one
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(commit_after_s, self._tick)
 
@@ -60,14 +62,12 @@ class EventStream:
                 await self._write(chunk)
         finally:
             await chunks.aclose()
-        self.close()
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._write(b"", more=False)
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun: an error event, and no `[DONE]`."""
-        self.close()
         self._exchange.error_code = error.code
-        await self._send({"type": "http.response.body", "body": error_event(error, self._exchange.id)})
+        await self._write(error_event(error, self._exchange.id), more=False)
 
     def close(self) -> None:
         """Stop the timer; safe to call twice."""
@@ -75,17 +75,20 @@ class EventStream:
         if self._comment is not None:
             self._comment.cancel()
 
-    async def _write(self, events: bytes) -> None:
-        if self._comment is not None:
-            await self._comment
-            self._comment = None
+    async def _write(self, events: bytes, *, more: bool = True) -> None:
+        # From here on no comment begins, and the timer ends a reader who does not read: the end as well.
         self._writing = True
+        if self._comment is not None:
+            comment, self._comment = self._comment, None
+            await comment
         if not self.started:
             await self._start()
         # A slow reader makes this wait, and so nobody reads more from the upstream.
-        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+        await self._send({"type": "http.response.body", "body": events, "more_body": more})
         self._writing = False
         self._last_write = time.perf_counter()
+        if not more:
+            self.close()
 
     async def _start(self) -> None:
         self.started = True
@@ -96,15 +99,22 @@ class EventStream:
         """Comment on a silence; end a stream whose reader has not read until the request's time was over."""
         now = time.perf_counter()
         deadline = self._exchange.deadline
-        if self._writing and deadline is not None and now > deadline and self._task is not None:
-            self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
-            self._task.cancel()
-            return
-        silent_s = now - self._last_write
-        if not self._writing and (not self.started or silent_s >= self._keep_alive_s):
-            self._comment = self._loop.create_task(self._keep_alive())
-            silent_s = 0.0
-        self._timer = self._loop.call_later(max(self._keep_alive_s - silent_s, 0.01), self._tick)
+        left_s = math.inf if deadline is None else deadline - now
+        wait_s = self._keep_alive_s
+        if self._writing:
+            if left_s < 0:
+                self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
+                self.task.cancel()
+                return
+        elif self._comment is None or self._comment.done():
+            silent_s = now - self._last_write
+            if not self.started or silent_s >= self._keep_alive_s:
+                self._comment = self._loop.create_task(self._keep_alive())
+            else:
+                wait_s -= silent_s
+        if left_s > 0:
+            wait_s = min(wait_s, left_s)
+        self._timer = self._loop.call_later(max(wait_s, 0.01), self._tick)
 
     async def _keep_alive(self) -> None:
         if not self.started:

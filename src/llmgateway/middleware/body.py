@@ -1,11 +1,15 @@
 """Reads a request's body whole, within limits, before anything looks at it."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError, InvalidRequestError, OverloadedError, RequestTooLargeError
+
+
+_MOST_DIGITS = 19
 
 
 @dataclass(slots=True)
@@ -22,11 +26,21 @@ class Body:
         max_bytes: For one request; a longer one is refused without reading it to its end.
         max_total_bytes: For all bodies held at a time; above it new ones are told to come again.
         piece_timeout_s: A client that sends nothing of its body for this long has gone or means harm.
+        upload_timeout_s: However steadily it sends, a body takes no longer than this.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int, piece_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        max_total_bytes: int,
+        piece_timeout_s: float = 30.0,
+        upload_timeout_s: float = 600.0,
+    ) -> None:
         self._app = app
         self._piece_timeout_s = piece_timeout_s
+        self._upload_timeout_s = upload_timeout_s
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._held_bytes = 0
@@ -35,7 +49,7 @@ class Body:
         held = _Held(self._expected_bytes(scope))
         self._take(held.size_bytes)
         try:
-            message = await receive()
+            message = await self._next(receive)
             if message["type"] == "http.request" and not message.get("more_body", False):
                 body: bytes = message.get("body", b"")
                 self._grow(held, len(body))
@@ -48,6 +62,7 @@ class Body:
 
     async def _rest(self, held: "_Held", message: Message, receive: Receive) -> bytes:
         pieces = bytearray()
+        late = time.perf_counter() + self._upload_timeout_s
         while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError("The client closed the connection before its body was complete.")
@@ -55,11 +70,16 @@ class Body:
             self._grow(held, len(pieces))
             if not message.get("more_body", False):
                 return bytes(pieces)
-            try:
-                async with asyncio.timeout(self._piece_timeout_s):
-                    message = await receive()
-            except TimeoutError:
-                raise InvalidRequestError(f"No more of the body came for {self._piece_timeout_s:g} s.") from None
+            if time.perf_counter() > late:
+                raise InvalidRequestError(f"The body was not complete within {self._upload_timeout_s:g} s.")
+            message = await self._next(receive)
+
+    async def _next(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._piece_timeout_s):
+                return await receive()
+        except TimeoutError:
+            raise InvalidRequestError(f"No more of the body came for {self._piece_timeout_s:g} s.") from None
 
     def _grow(self, held: "_Held", size_bytes: int) -> None:
         if size_bytes > self._max_bytes:
@@ -86,7 +106,8 @@ class Body:
             return 0
         if not lengths[0].isdigit():
             raise InvalidRequestError("Content-Length is not a number.")
-        if (expected_bytes := int(lengths[0])) > self._max_bytes:
+        # More digits than any size has are not read at all: Python refuses to.
+        if len(lengths[0]) > _MOST_DIGITS or (expected_bytes := int(lengths[0])) > self._max_bytes:
             raise self._too_large()
         return expected_bytes
 

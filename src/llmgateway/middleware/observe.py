@@ -38,12 +38,13 @@ class Observe:
         if exchange.error_code == ClientGoneError.code:
             exchange.status = ClientGoneError.status
         failed = exchange.error_code is not None or (exchange.status or _SERVER_ERROR) >= _SERVER_ERROR
+        duration_ms = round((time.perf_counter() - exchange.started) * 1e3, 2)
         fields: dict[str, object] = {
             "request_id": exchange.id,
             "method": scope["method"],
             "path": scope["path"][:256],
             "status": exchange.status,
-            "duration_ms": round((time.perf_counter() - exchange.started) * 1e3, 2),
+            "duration_ms": duration_ms,
         }
         if exchange.client_id is not None:
             fields["client_request_id"] = exchange.client_id
@@ -53,14 +54,14 @@ class Observe:
             write = self._logger.warning if failed else self._logger.debug
             write("http_request", **fields)
             return
-        fields |= _of_model_call(exchange, fields["duration_ms"])
+        fields |= _of_model_call(exchange, duration_ms)
         if failed:
             self._logger.warning("llm_request_error", **fields)
         else:
             self._logger.info("llm_request_complete", **fields)
 
 
-def _of_model_call(exchange: Exchange, duration_ms: object) -> dict[str, object]:
+def _of_model_call(exchange: Exchange, duration_ms: float) -> dict[str, object]:
     reply = exchange.reply
     fields: dict[str, object] = {
         "operation": exchange.operation,
@@ -69,9 +70,8 @@ def _of_model_call(exchange: Exchange, duration_ms: object) -> dict[str, object]
         "upstream_model": exchange.upstream_model,
         "stream": exchange.stream,
         "attempts": len(exchange.attempts),
+        "overhead_ms": round(max(0.0, duration_ms - exchange.upstream_s * 1e3), 2),
     }
-    if isinstance(duration_ms, float):
-        fields["overhead_ms"] = round(max(0.0, duration_ms - exchange.upstream_s * 1e3), 2)
     if reply is not None and reply.usage is not None:
         fields["prompt_tokens"] = reply.usage.prompt_tokens
         fields["completion_tokens"] = reply.usage.completion_tokens
