@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x" (then without the coverage gate).
 ARGS ?=
-# Processes that share the tests; 0 is this one alone, which tests that measure time like best.
-JOBS ?= 0
+# Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
+JOBS ?= 2
 IMAGE ?= llmgateway
 .DEFAULT_GOAL := help
 .PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
@@ -37,12 +37,18 @@ services: $(VENV)/.ready-dev ## find or unpack the servers that the tests start
 	@$(BIN)/python -m tests.services
 
 test: $(VENV)/.ready-dev services ## every test, real servers included, with the coverage gate
-	@echo "==> running the tests"
-	@$(BIN)/pytest -n $(JOBS) $(if $(ARGS),$(ARGS),--cov --cov-report=term-missing:skip-covered)
+ifneq ($(ARGS),)
+	@$(BIN)/pytest $(ARGS)
+else
+	@echo "==> 1 of 2: running the tests, $(JOBS) processes at a time"
+	@$(BIN)/pytest -q -n $(JOBS) -m "not alone and not integration and not long" --cov --cov-report= --cov-fail-under=0
+	@echo "==> 2 of 2: running the tests that need the machine to themselves, then the coverage gate"
+	@$(BIN)/pytest -q -m "alone and not integration and not long" --cov --cov-append --cov-report=term-missing:skip-covered
+endif
 
 test-long: $(VENV)/.ready-dev services ## the same and the full-size tests (hours)
 	@echo "==> running the tests, the long ones too"
-	@$(BIN)/pytest -n $(JOBS) -m "not integration" $(ARGS)
+	@$(BIN)/pytest -m "not integration" $(ARGS)
 
 integration: $(VENV)/.ready-dev ## call the real providers whose keys are set
 	@echo "==> calling the providers whose keys are set"

@@ -14,6 +14,8 @@ from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
+pytestmark = pytest.mark.alone
+
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 MIB = 1024 * 1024
 

@@ -15,6 +15,8 @@ from tests.running import Running
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
 
+pytestmark = pytest.mark.alone
+
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 

@@ -17,6 +17,8 @@ from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step, json_step, raw_step, redirect_step
 
+pytestmark = pytest.mark.alone
+
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
 

@@ -19,6 +19,8 @@ from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
 
+pytestmark = pytest.mark.alone
+
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"aaaaaaaaaaaaaaaaaaaa"}}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'

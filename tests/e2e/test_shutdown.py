@@ -13,6 +13,8 @@ from tests.served import Served, served
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
 
+pytestmark = pytest.mark.alone
+
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'

@@ -15,6 +15,8 @@ from tests.running import Running
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step, stream_step
 
+pytestmark = pytest.mark.alone
+
 BODY = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "one two three four five six"}]}
 
 

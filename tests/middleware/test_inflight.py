@@ -70,8 +70,8 @@ async def test_pitfall_023_a_place_comes_back_however_a_request_ends(ending: str
         if ending == "cancellation":
             task.cancel()
         app.may_end.set()
-        ended = await asyncio.gather(task, return_exceptions=True)
-        assert (ended == [None]) == (ending == "answer")
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        assert (ended is None) == (ending == "answer")
         assert running.tasks == {}
 
     assert app.entered == 5

@@ -71,7 +71,8 @@ def load_litellm() -> Any:
     from litellm.llms.custom_httpx import http_handler
 
     # Every client it opens for a provider is made from this name.
-    http_handler.AsyncHTTPHandler = _asking_once(http_handler.AsyncHTTPHandler)
+    clients: Any = http_handler
+    clients.AsyncHTTPHandler = _asking_once(clients.AsyncHTTPHandler)
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = False
