@@ -8,7 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError, InvalidRequestError, OverloadedError, RequestTooLargeError
 
-
 _MOST_DIGITS = 19
 
 

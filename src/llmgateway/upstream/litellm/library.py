@@ -72,7 +72,8 @@ def load_litellm() -> Any:
 
     # Every client it opens for a provider is made from this name.
     clients: Any = http_handler
-    clients.AsyncHTTPHandler = _asking_once(clients.AsyncHTTPHandler)
+    if not hasattr(clients.AsyncHTTPHandler, "asks_once"):
+        clients.AsyncHTTPHandler = _asking_once(clients.AsyncHTTPHandler)
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = False
@@ -90,6 +91,8 @@ def _asking_once(client: Any) -> Any:
     """Make LiteLLM's HTTP client one that follows no redirect, and does not ask again when a connection is lost."""
 
     class AskingOnce(client):  # type: ignore[misc]  # the base is known when LiteLLM is loaded
+        asks_once = True
+
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **{**named, "follow_redirects": False})
 
