@@ -135,6 +135,7 @@ def gateway(folder: Path, *, translates: bool = True) -> Contestant:
     """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file.
 
     Args:
+        folder: Where its catalog and what it stores go.
         translates: Whether its catalog has a provider with another wire; without one it never loads LiteLLM.
     """
     folder.mkdir(parents=True, exist_ok=True)

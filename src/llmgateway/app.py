@@ -75,6 +75,10 @@ def create_app(
     upstreams = _upstreams(settings)
     gateway = _gateway(settings, catalog, upstreams)
     state = State(logger, catalog, settings.shutdown_grace_s)
+    for warning in catalog.current.warnings:
+        logger.warning("catalog_warning", warning=warning)
+    if keys := catalog.current.without_effect:
+        logger.warning("catalog_keys_without_effect_yet", keys=list(keys))
 
     def beside(group: TaskGroup) -> None:
         group.start_soon(catalog.watch)
@@ -146,7 +150,8 @@ def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) 
 
     # Around every call, from the outside in. Access, idempotency, sensitivity, limits, budget and cache come here.
     layers: list[Layer] = []
-    return Gateway(wrap(layers, Resolve(lambda: catalog.current, routed)), upstreams.close)
+    target = wrap(layers, Resolve(lambda: catalog.current, routed))
+    return Gateway(target, upstreams.close, request_s=settings.request_timeout_s)
 
 
 def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:

@@ -114,7 +114,7 @@ class Exchange(Struct):
     id: str = field(default_factory=_request_id)  # middleware/request_id
     client_id: str | None = None  # middleware/request_id: the client's own X-Request-ID, when valid
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
-    deadline: float | None = None  # api: `started` plus the time this request may take
+    deadline: float | None = None  # api, else gateway: `started` plus the time this request may take
     operation: Operation | None = None  # api
     requested_model: str | None = None  # api
     stream: bool = False  # api

@@ -12,11 +12,13 @@ class Gateway:
     Args:
         target: The layers around the models, put together in `app.py`.
         close: Gives back what was opened for them.
+        request_s: Seconds that a call may take whose exchange names no deadline.
     """
 
-    def __init__(self, target: Target, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, target: Target, close: Callable[[], Awaitable[None]], *, request_s: float | None = None) -> None:
         self._target = target
         self._close = close
+        self._request_s = request_s
 
     async def send(self, exchange: Exchange, call: Call) -> Reply:
         """Answer a call and note its reply in the exchange.
@@ -25,6 +27,8 @@ class Gateway:
             GatewayError: Whatever went wrong, with the status and the code for the client.
         """
         exchange.operation, exchange.requested_model, exchange.stream = call.operation, call.model, call.stream
+        if exchange.deadline is None and self._request_s is not None:
+            exchange.deadline = exchange.started + self._request_s
         reply = await self._target.send(exchange, call)
         exchange.reply = reply
         return reply
