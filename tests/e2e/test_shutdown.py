@@ -110,3 +110,16 @@ async def test_pitfall_071_health_answers_within_a_second_or_two(tmp_path: Path)
         assert (await gateway.client.get("/health")).json()["status"] == "ok"
         # The goal is 1.0 s on a quiet machine (docs/performance.md); the limit here has a margin of three.
         assert time.perf_counter() - started < 3.0
+
+
+async def test_pitfall_090_a_model_taken_away_is_gone_from_every_worker(provider: Player, tmp_path: Path) -> None:
+    async with served(tmp_path, catalog_of(provider), settings={"workers": 2}) as gateway:
+        (tmp_path / "gateway.yaml").write_text(catalog_of(provider).replace("name: chat", "name: talk"))
+        await asyncio.sleep(2)
+
+        statuses = set()
+        for _ in range(30):
+            async with httpx2.AsyncClient(timeout=20) as client:
+                statuses.add((await client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)).status_code)
+
+    assert statuses == {404}

@@ -231,7 +231,7 @@ class RelayChunks:
     def _no_stream(self, body: bytes) -> GatewayError:
         """Status 200 and not one event: an error as plain JSON, another kind of answer, or nothing."""
         answer = read_answer(body)
-        if answer is not None and answer.error:
+        if answer is not None and answer.is_failure:
             return self._failed(body)
         return self._broken("answered a request for a stream with something else" if body else "sent an empty stream")
 

@@ -104,7 +104,7 @@ def _error_of(event: bytes) -> bytes | None:
     if _ERROR_NAME.search(event):
         return found
     answer = read_answer(found)
-    return found if answer is not None and answer.error else None
+    return found if answer is not None and answer.is_failure else None
 
 
 class ChatScan:
