@@ -152,9 +152,8 @@ def standard_sink() -> LineSink:
 
 
 def _stamp(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["timestamp"] = _timestamp()
-    event["level"] = method
-    return event
+    # In the order people read a line.
+    return {"timestamp": _timestamp(), "level": method, "event": event.pop("event", ""), **event}
 
 
 def _timestamp() -> str:
