@@ -3,6 +3,7 @@ import socket
 
 import pytest
 
+from llmgateway.answering import Protocol
 from llmgateway.server import bind, configuration, raise_file_limit
 from llmgateway.settings import load_settings
 
@@ -39,4 +40,4 @@ def test_nothing_names_the_server_and_nothing_is_logged_twice() -> None:
     config = configuration("llmgateway.app:create_app", load_settings({"LLMGATEWAY_WORKERS": "2"}))
 
     assert (config.factory, config.workers, config.server_header, config.access_log) == (True, 2, False, False)
-    assert config.http == "httptools"
+    assert config.http is Protocol

@@ -22,7 +22,7 @@ from llmgateway.catalog.model import Model, Wire
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.gateway.target import Layer, Resolve, wrap
-from llmgateway.lifespan import Application, State
+from llmgateway.lifespan import Application, State, settle
 from llmgateway.middleware.body import Body
 from llmgateway.middleware.disconnect import Disconnect
 from llmgateway.middleware.errors import Errors
@@ -66,19 +66,12 @@ def create_app(
     environ = environment(environ) if environ is None else environ
     settings = settings or load_settings(environ)
     ends: list[Callable[[], None]] = []
-    if logger is None:
-        sink = standard_sink()
-        logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
-        take_over_stdlib(logger)
-        ends.append(sink.close)
+    logger = logger or _own_logger(settings, ends)
     catalog = CatalogSource(settings.catalog, environ, partial(_report, logger))
     upstreams = _upstreams(settings)
     gateway = _gateway(settings, catalog, upstreams)
     state = State(logger, catalog, settings.shutdown_grace_s)
-    for warning in catalog.current.warnings:
-        logger.warning("catalog_warning", warning=warning)
-    if keys := catalog.current.without_effect:
-        logger.warning("catalog_keys_without_effect_yet", keys=list(keys))
+    _tell(logger, catalog)
 
     def beside(group: TaskGroup) -> None:
         group.start_soon(catalog.watch)
@@ -92,6 +85,28 @@ def create_app(
             end()
 
     return Application(_stack(settings, gateway, state), state, beside, close)
+
+
+def create_worker_app() -> Application:
+    """Build the application of a worker process, which has nothing but its environment, and settle down."""
+    application = create_app()
+    settle()
+    return application
+
+
+def _own_logger(settings: Settings, ends: list[Callable[[], None]]) -> FilteringBoundLogger:
+    sink = standard_sink()
+    logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
+    take_over_stdlib(logger)
+    ends.append(sink.close)
+    return logger
+
+
+def _tell(logger: FilteringBoundLogger, catalog: CatalogSource) -> None:
+    for warning in catalog.current.warnings:
+        logger.warning("catalog_warning", warning=warning)
+    if keys := catalog.current.without_effect:
+        logger.warning("catalog_keys_without_effect_yet", keys=list(keys))
 
 
 def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:

@@ -13,7 +13,9 @@ from structlog.typing import FilteringBoundLogger
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from llmgateway import __version__
+from llmgateway.answering import Protocol
 from llmgateway.app import create_app
+from llmgateway.lifespan import settle
 from llmgateway.settings import Settings, warnings, without_effect
 from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
 
@@ -42,25 +44,30 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     _say_hello(logger, settings, listening)
     if settings.workers > 1 or reload:
         # A worker process builds its own application from its environment, which it inherits.
-        config = configuration("llmgateway.app:create_app", settings, reload=reload)
+        config = configuration("llmgateway.app:create_worker_app", settings, reload=reload)
     else:
         config = configuration(create_app(settings, environ, logger=logger), settings)
-    server = uvicorn.Server(config)
+        settle()
+    raise_file_limit()
     # uvicorn sends itself the signal it ended by once more, and an orderly end is no failure.
     signal.signal(signal.SIGTERM, _leave)
-    raise_file_limit()
     try:
-        if reload:
-            ChangeReload(config, target=server.run, sockets=[listening]).run()
-        elif settings.workers > 1:
-            Multiprocess(config, sockets=[listening]).run()
-        else:
-            server.run(sockets=[listening])
+        _run(config, listening)
     except KeyboardInterrupt:
         pass
     finally:
         sink.close()
     return 0
+
+
+def _run(config: uvicorn.Config, listening: socket.socket) -> None:
+    server = uvicorn.Server(config)
+    if config.should_reload:
+        ChangeReload(config, target=server.run, sockets=[listening]).run()
+    elif config.workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+    else:
+        server.run(sockets=[listening])
 
 
 def configuration(app: ASGIApp | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
@@ -73,7 +80,7 @@ def configuration(app: ASGIApp | str, settings: Settings, *, reload: bool = Fals
         app,
         factory=isinstance(app, str),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

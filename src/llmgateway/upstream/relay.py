@@ -13,6 +13,7 @@ from yarl import URL
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
+from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import upstream_error
 from llmgateway.upstream.transport import Transport, connection_failure, read_body
 from llmgateway.wire.answers import Answer, read_answer
@@ -93,7 +94,7 @@ def credentials(wire: str, api_key: str | None) -> CIMultiDict[str]:
     return CIMultiDict({"api-key": api_key} if wire == "azure" else {"Authorization": f"Bearer {api_key}"})
 
 
-def _passed_on(response: aiohttp.ClientResponse) -> list[Header]:
+def _passed_on(response: Response) -> list[Header]:
     """The rate-limit and request-id headers of the upstream, renamed so that nobody takes them for ours."""
     return [
         (b"x-upstream-" + name.lower().removeprefix("x-").encode(), _UNSENDABLE.sub("?", value).encode("latin-1"))
@@ -114,7 +115,7 @@ def _usage(answer: Answer | None) -> Usage | None:
     )
 
 
-def _complete(body: bytes, response: aiohttp.ClientResponse, account: Account) -> Complete:
+def _complete(body: bytes, response: Response, account: Account) -> Complete:
     answer = read_answer(body)
     if answer is None:
         raise UpstreamError(f"{account.provider} sent an answer that is not JSON.", may_retry=True)
@@ -125,12 +126,12 @@ def _complete(body: bytes, response: aiohttp.ClientResponse, account: Account) -
     return Complete(body, _usage(answer), _passed_on(response), answer.model)
 
 
-def _hidden_error(body: bytes, response: aiohttp.ClientResponse, account: Account) -> GatewayError:
+def _hidden_error(body: bytes, response: Response, account: Account) -> GatewayError:
     """An error that came with status 200: as if it had come with the status its own type and code stand for."""
     return upstream_error(200, body, response.headers, account)
 
 
-async def _streamed(response: aiohttp.ClientResponse, account: Account, *, include_usage: bool) -> Streamed:
+async def _streamed(response: Response, account: Account, *, include_usage: bool) -> Streamed:
     stream = Streamed(chunks=(chunks := RelayChunks(response, account, include_usage=include_usage)))
     chunks.stream = stream
     try:
@@ -147,7 +148,7 @@ class RelayChunks:
 
     __slots__ = ("_account", "_first", "_over", "_response", "_scan", "stream")
 
-    def __init__(self, response: aiohttp.ClientResponse, account: Account, *, include_usage: bool) -> None:
+    def __init__(self, response: Response, account: Account, *, include_usage: bool) -> None:
         self._response = response
         self._account = account
         self._scan = ChatScan(include_usage=include_usage)

@@ -5,7 +5,6 @@ environment and knows no deadline: that is the caller's.
 """
 
 import asyncio
-import io
 import ssl
 from collections.abc import Mapping
 
@@ -14,11 +13,11 @@ from yarl import URL
 
 from llmgateway.catalog.model import Account
 from llmgateway.errors import UpstreamError
+from llmgateway.upstream.connection import Pool, Response
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _CONNECTIONS = 4096
 _CACHED_URLS = 4096
-_LARGE_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 30.0
 _DNS_TTL_S = 60
 # Providers behind content networks answer with headers longer than aiohttp's 8 KB.
@@ -52,10 +51,10 @@ class Transport:
         self._max_connections = max_connections
         self._ssl: ssl.SSLContext | bool = ssl_context or True
         # By limit too: a changed catalog gets a new pool, and calls in flight keep the one they run on.
-        self._sessions: dict[tuple[str, int], aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[str, int], Pool] = {}
         self._urls: dict[str, URL] = {}
 
-    async def post(self, account: Account, url: URL, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
+    async def post(self, account: Account, url: URL, headers: Mapping[str, str], body: bytes) -> Response:
         """Send a body and return when the answer's head is there, whatever its status.
 
         The caller reads the answer to its end (`read_body`, `response.content`) or calls `response.close()`.
@@ -68,9 +67,7 @@ class Transport:
         if session is None:
             session = self._open(account)
         try:
-            # A large one goes out in pieces, so that others get their turn in between.
-            content = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
-            return await session.post(url, data=content, headers=headers, allow_redirects=False)
+            return await session.post(url, headers, body)
         except (aiohttp.ClientError, OSError) as error:
             raise connection_failure(error, account) from error
 
@@ -89,31 +86,29 @@ class Transport:
         self._sessions.clear()
         await asyncio.gather(*(session.close() for session in sessions))
 
-    def _open(self, account: Account) -> aiohttp.ClientSession:
+    def _open(self, account: Account) -> Pool:
         limit = account.limits.concurrent or self._max_connections
         connector = aiohttp.TCPConnector(
             limit=limit, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S, ssl=self._ssl
         )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_DEFAULT_HEADERS,
-            timeout=self._timeout,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-        )
+        session = Pool(connector, self._timeout, _DEFAULT_HEADERS, max_header_bytes=_MAX_HEADER_BYTES)
         self._sessions[account.name, limit] = session
         return session
 
 
-async def read_body(
-    response: aiohttp.ClientResponse, account: Account, *, max_bytes: int = MAX_RESPONSE_BYTES
-) -> bytes:
+async def read_body(response: Response, account: Account, *, max_bytes: int = MAX_RESPONSE_BYTES) -> bytes:
     """Read an answer whole; its connection goes back to the pool, or is closed when the wait is cancelled.
 
     Raises:
         UpstreamError: The connection was lost, or the answer is longer than `max_bytes`.
     """
+    if (declared_bytes := response.content_length) is not None and declared_bytes <= max_bytes:
+        try:
+            return await response.content.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_failure(error, account) from error
+        finally:
+            response.close()
     pieces: list[bytes] = []
     size_bytes = 0
     content = response.content

@@ -10,6 +10,7 @@ import msgspec
 from llmgateway.catalog.model import Account
 from llmgateway.errors import GatewayError, UpstreamError
 from llmgateway.exchange import Streamed
+from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body
 from llmgateway.upstream.litellm.answers import ChunkWriter
 from llmgateway.upstream.litellm.errors import reading
@@ -68,9 +69,7 @@ class SentEventCutter:
 class TranslatedChunks:
     """A stream's chunks as they arrive. Waiting for the next one may be cancelled and taken up again."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, account: Account, wire: Wire, reader: Reader, writer: ChunkWriter
-    ) -> None:
+    def __init__(self, response: Response, account: Account, wire: Wire, reader: Reader, writer: ChunkWriter) -> None:
         self._response = response
         self._account = account
         self._wire = wire

@@ -3,10 +3,9 @@
 import asyncio
 from typing import Any
 
-import aiohttp
-
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.exchange import Call, Complete, Header, Reply, Streamed
+from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body, upstream_error
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.embedding import embed
@@ -89,7 +88,7 @@ def _request(wire: Wire, deployment: Deployment, call: Call) -> Request:
     return wire.request(question, stream=call.stream)
 
 
-async def _complete(response: aiohttp.ClientResponse, deployment: Deployment, request: Request, call: Call) -> Complete:
+async def _complete(response: Response, deployment: Deployment, request: Request, call: Call) -> Complete:
     account = deployment.account
     body = await read_body(response, account)
     error = error_in_body(body, response.headers, account)
@@ -106,7 +105,7 @@ async def _complete(response: aiohttp.ClientResponse, deployment: Deployment, re
 
 
 async def _streamed(
-    response: aiohttp.ClientResponse, account: Account, wire: Wire, request: Request, writer: ChunkWriter
+    response: Response, account: Account, wire: Wire, request: Request, writer: ChunkWriter
 ) -> Streamed:
     chunks = TranslatedChunks(response, account, wire, request.reader, writer)
     try:
@@ -118,7 +117,7 @@ async def _streamed(
     return chunks.stream
 
 
-def _passed_on(response: aiohttp.ClientResponse) -> list[Header]:
+def _passed_on(response: Response) -> list[Header]:
     """The rate-limit and request-id headers of the provider, renamed so that nobody takes them for ours."""
     return [
         (b"x-upstream-" + lower.removeprefix("x-").encode(), value.encode("latin-1", "replace"))
