@@ -7,6 +7,7 @@ instructions of this. What is left out is what the gateway never uses: redirects
 import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -17,6 +18,9 @@ from yarl import URL
 
 _FIRST_FINAL_STATUS = 200
 _CACHED_HEADS = 4096
+_CACHED_TARGETS = 1024
+# A socket's own buffers hold this much, so that it is as good as sent.
+_UNSEEN_BYTES = 64 * 1024
 
 
 class Response:
@@ -24,12 +28,16 @@ class Response:
 
     Args:
         content: The body as it arrives. At its end the connection goes back to the pool by itself.
+        may_stay: False has the connection closed at the answer's end.
     """
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_may_stay", "content", "headers", "status")
 
-    def __init__(self, connection: Connection, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
+    def __init__(
+        self, connection: Connection, message: RawResponseMessage, content: aiohttp.StreamReader, *, may_stay: bool
+    ) -> None:
         self._connection: Connection | None = connection
+        self._may_stay = may_stay
         self.status = message.code
         self.headers: CIMultiDictProxy[str] = message.headers
         self.content = content
@@ -45,16 +53,16 @@ class Response:
         """Hang up, unless the answer has ended; safe to call twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            _hang_up(connection)
 
     def _ended(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
         transport = connection.transport
-        if transport is None or transport.get_write_buffer_size():
+        if not self._may_stay or transport is None or transport.get_write_buffer_size():
             # Answered before all of the question was read: what is left of it would be taken for the next one.
-            connection.close()
+            _hang_up(connection)
         else:
             connection.release()
 
@@ -93,12 +101,14 @@ class Pool:
         try:
             message, content = await self._exchange(connection, b"%b%d\r\n\r\n" % (head, len(body)), body)
         except HttpProcessingError as error:
-            connection.close()
+            _hang_up(connection)
             raise aiohttp.ClientPayloadError(error.message) from error
         except BaseException:
-            connection.close()
+            _hang_up(connection)
             raise
-        return Response(connection, message, content)
+        # A TLS transport does not count what the socket under it has yet to send; and who accepts has read all.
+        unseen = url.scheme == "https" and len(body) > _UNSEEN_BYTES and message.code >= HTTPStatus.BAD_REQUEST
+        return Response(connection, message, content, may_stay=not unseen)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -107,6 +117,8 @@ class Pool:
     async def _connect(self, url: URL) -> Connection:
         target = self._targets.get(url)
         if target is None:
+            if len(self._targets) >= _CACHED_TARGETS:
+                self._targets.clear()
             target = self._targets[url] = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
         try:
             return await self._connector.connect(target, [], self._timeout)
@@ -117,7 +129,8 @@ class Pool:
         self, connection: Connection, head: bytes, body: bytes
     ) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
+        # What came unasked since the last answer must not be taken for this one's.
+        if protocol is None or transport is None or protocol.should_close:
             raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(
             read_until_eof=True, max_line_size=self._max_header_bytes, max_field_size=self._max_header_bytes
@@ -125,8 +138,16 @@ class Pool:
         transport.writelines((head, body))
         while True:
             message, content = await protocol.read()
-            if message.code >= _FIRST_FINAL_STATUS:
+            if message.code >= _FIRST_FINAL_STATUS or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
                 return message, content
+
+
+def _hang_up(connection: Connection) -> None:
+    transport = connection.transport
+    if transport is not None:
+        # To close waits until all is written, which a peer that stopped reading puts off for ever.
+        transport.abort()
+    connection.close()
 
 
 @lru_cache(maxsize=_CACHED_HEADS)

@@ -102,7 +102,9 @@ async def read_body(response: Response, account: Account, *, max_bytes: int = MA
     Raises:
         UpstreamError: The connection was lost, or the answer is longer than `max_bytes`.
     """
-    if (declared_bytes := response.content_length) is not None and declared_bytes <= max_bytes:
+    declared_bytes = response.content_length
+    # A packed answer is longer than it says.
+    if declared_bytes is not None and declared_bytes <= max_bytes and "Content-Encoding" not in response.headers:
         try:
             return await response.content.read()
         except (aiohttp.ClientError, OSError) as error:

@@ -1,0 +1,445 @@
+"""Answers as they leave on the wire: small applications behind a real socket, and clients that write bytes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import anyio
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmgateway.answering import Protocol
+from llmgateway.server import bind, configuration
+from llmgateway.settings import load_settings
+
+Headers = list[tuple[bytes, bytes]]
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Call(NamedTuple):
+    """What an application is called with."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
+App = Callable[[Call], Awaitable[None]]
+
+
+class Counting:
+    """A transport that remembers what was written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.writes: list[bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        self.writes.append(piece)
+        self._transport.write(piece)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@dataclass
+class Site:
+    """A server of one application, and what the application raised."""
+
+    app: App
+    port: int = 0
+    raised: list[BaseException] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    server: uvicorn.Server | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for turn in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{turn}.complete"})
+            return
+        try:
+            await self.app(Call(scope, receive, send))
+        except BaseException as error:
+            self.raised.append(error)
+            raise
+        finally:
+            self.ended.append(scope["path"])
+
+    async def connection(self) -> Any:
+        assert self.server is not None
+        while not self.server.server_state.connections:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        return next(iter(self.server.server_state.connections))
+
+    async def ask(self, request: bytes = GET) -> bytes:
+        """Everything that comes for a request, until the server closes."""
+        async with talking(self) as (reader, writer):
+            writer.write(request)
+            return await reader.read()
+
+
+def closing(request: bytes) -> bytes:
+    return request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+
+
+@asynccontextmanager
+async def talking(site: Site) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    try:
+        with anyio.fail_after(10):
+            yield reader, writer
+    finally:
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(app: App) -> AsyncIterator[Site]:
+    site = Site(app)
+    asgi: ASGIApp = site
+    config = configuration(asgi, load_settings({}))
+    assert config.http is Protocol
+    server = site.server = uvicorn.Server(config)
+    listening = bind("127.0.0.1", 0)
+    site.port = listening.getsockname()[1]
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve, [listening])
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        try:
+            yield site
+        finally:
+            server.should_exit = True
+
+
+def start(headers: Headers | None = None, status: int = 200) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": headers or []}
+
+
+def piece(body: bytes = b"", *, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def sized(body: bytes) -> Headers:
+    return [(b"content-length", b"%d" % len(body))]
+
+
+def says(*messages: Message) -> App:
+    async def app(call: Call) -> None:
+        for message in messages:
+            await call.send(message)
+
+    return app
+
+
+def split(answer: bytes) -> tuple[bytes, list[bytes], bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    return status, [line for line in lines if not line.startswith(b"date: ")], body
+
+
+async def test_an_answer_of_a_known_length_leaves_in_one_piece() -> None:
+    app = says(start([*sized(b"hello"), (b"X-Thing", b"Yes")]), piece(b"hello"))
+    async with serving(app) as site, talking(site) as (reader, writer):
+        connection = await site.connection()
+        connection.transport = counting = Counting(connection.transport)
+        writer.write(GET)
+        answer = await reader.readuntil(b"hello")
+
+    assert counting.writes == [answer]
+    assert b"\r\ndate: " in answer
+    assert split(answer) == (b"HTTP/1.1 200 OK", [b"content-length: 5", b"x-thing: Yes"], b"hello")
+
+
+async def test_a_body_without_a_length_comes_in_chunks() -> None:
+    async with serving(says(start(), piece(b"ab", more=True), piece(more=True), piece(b"c" * 16))) as site:
+        _, lines, body = split(await site.ask(closing(GET)))
+
+    assert sorted(lines) == [b"connection: close", b"transfer-encoding: chunked"]
+    assert body == b"2\r\nab\r\n10\r\n" + b"c" * 16 + b"\r\n0\r\n\r\n"
+
+
+async def test_a_head_does_not_wait_for_a_body_that_is_still_to_come() -> None:
+    go = asyncio.Event()
+
+    async def app(call: Call) -> None:
+        await call.send(start())
+        await go.wait()
+        await call.send(piece(b"late"))
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(GET)
+        with anyio.fail_after(1):
+            head = await reader.readuntil(b"\r\n\r\n")
+        go.set()
+        body = await reader.readexactly(14)
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b"4\r\nlate\r\n0\r\n\r\n"
+
+
+async def test_head_gets_the_headers_and_no_body() -> None:
+    async with serving(says(start(sized(b"hello")), piece(b"hello"))) as site:
+        _, lines, body = split(await site.ask(closing(GET.replace(b"GET", b"HEAD"))))
+
+    assert (sorted(lines), body) == ([b"connection: close", b"content-length: 5"], b"")
+
+
+@pytest.mark.parametrize(("status", "headers"), [(204, []), (304, []), (304, [(b"content-length", b"9")])])
+async def test_answers_that_have_no_body_are_not_framed(status: int, headers: Headers) -> None:
+    async with serving(says(start(headers, status), piece())) as site, talking(site) as (reader, writer):
+        for _ in range(2):
+            writer.write(GET)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"transfer-encoding" not in head
+        assert site.raised == []
+
+
+@pytest.mark.parametrize("body", [b"four", b"sixsix"])
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_body_of_another_length_raises_and_ends_the_connection(body: bytes, flushed: bool) -> None:
+    async def app(call: Call) -> None:
+        await call.send(start([(b"content-length", b"5")]))
+        if flushed:
+            await asyncio.sleep(0.05)
+        await call.send(piece(body))
+
+    async with serving(app) as site:
+        answer = await site.ask()
+
+    assert [type(error) for error in site.raised] == [RuntimeError]
+    assert body not in answer
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n") is flushed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((b"x-a", b"v" + bad + b"set-cookie: a=b") for bad in (b"\r\n", b"\n", b"\r", b"\0", b"\x7f")),
+        *((b"x" + bad + b"evil", b"v") for bad in (b"\r\n", b"\n", b"\r", b"\0", b": ", b" ")),
+    ],
+)
+async def test_a_line_break_in_a_header_never_leaves(name: bytes, value: bytes) -> None:
+    async with serving(says(start([(name, value), *sized(b"hello")]), piece(b"hello"))) as site:
+        status, lines, body = split(await site.ask())
+
+    assert [type(error) for error in site.raised] == [RuntimeError]
+    assert (status, body) == (b"HTTP/1.1 500 Internal Server Error", b"Internal Server Error")
+    assert not [line for line in lines if b"cookie" in line or b"evil" in line]
+
+
+async def test_after_a_refused_head_another_answer_may_be_given() -> None:
+    async def app(call: Call) -> None:
+        with pytest.raises(RuntimeError, match="value"):
+            await call.send(start([(b"connection", b"close"), (b"x-a", b"\n")]))
+        await call.send(start(sized(b"sorry"), 500))
+        await call.send(piece(b"sorry"))
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        for _ in range(2):
+            writer.write(GET)
+            _, lines, body = split(await reader.read(65536))
+            assert (lines, body) == ([b"content-length: 5"], b"sorry")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(b"connection", b"close"), (b"Connection", b"Close"), (b"connection", b"close, x"), (b"CONNECTION", b"x , CLOSE")],
+)
+async def test_an_application_may_end_the_connection_and_says_so_once(header: tuple[bytes, bytes]) -> None:
+    async with serving(says(start([header, *sized(b"hello")]), piece(b"hello"))) as site:
+        _, lines, body = split(await site.ask())
+
+    assert (lines, body) == ([b"connection: " + header[1], b"content-length: 5"], b"hello")
+
+
+@pytest.mark.parametrize("length", [[], [(b"content-length", b"5")], [(b"Content-LENGTH", b"5")]])
+async def test_the_framing_is_said_once_whatever_the_application_says(length: Headers) -> None:
+    given = [(b"Transfer-Encoding", b"chunked"), *length]
+    async with serving(says(start(given), piece(b"hello"))) as site:
+        _, lines, body = split(await site.ask(closing(GET)))
+
+    framing = [line for line in lines if line.startswith((b"transfer-encoding", b"content-length"))]
+    if length:
+        assert (framing, body) == ([b"content-length: 5"], b"hello")
+    else:
+        assert (framing, body) == ([b"transfer-encoding: chunked"], b"5\r\nhello\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"6")]])
+async def test_an_old_client_gets_a_plain_body_that_ends_with_the_connection(headers: Headers) -> None:
+    async with serving(says(start(headers), piece(b"abc", more=True), piece(b"def"))) as site:
+        _, lines, body = split(await site.ask(b"GET / HTTP/1.0\r\n\r\n"))
+
+    assert body == b"abcdef"
+    assert b"connection: close" in lines
+    assert b"transfer-encoding: chunked" not in lines
+
+
+async def echo(call: Call) -> None:
+    body = call.scope["path"].encode()
+    await asyncio.sleep(0.02 if body.endswith(b"0") else 0)
+    await call.send(start(sized(body)))
+    await call.send(piece(body))
+
+
+async def test_a_connection_serves_many_requests() -> None:
+    async with serving(echo) as site, talking(site) as (reader, writer):
+        for number in range(1, 60, 2):
+            writer.write(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number)
+            assert split(await reader.read(65536))[2] == b"/%d" % number
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    requests = [b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(20, 30)]
+    async with serving(echo) as site:
+        answer = await site.ask(b"".join(requests[:-1]) + closing(requests[-1]))
+
+    assert [part[:3] for part in answer.split(b"\r\n\r\n")[1:]] == [b"/%d" % number for number in range(20, 30)]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_the_body_is_asked_for_only_when_it_is_read(reads: bool) -> None:
+    async def app(call: Call) -> None:
+        body = (await call.receive())["body"] if reads else b"no"
+        await call.send(start(sized(body)))
+        await call.send(piece(body))
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        first = await reader.readuntil(b"\r\n\r\n")
+        if reads:
+            assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hi")
+            first = await reader.readuntil(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await reader.readexactly(2) == (b"hi" if reads else b"no")
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+@pytest.mark.parametrize("started", [False, True])
+async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, started: bool) -> None:
+    """With two pipelined requests uvicorn tells the first one nothing, and a closed transport raises."""
+    here, gone = asyncio.Event(), asyncio.Event()
+
+    async def app(call: Call) -> None:
+        if started:
+            await call.send(start())
+        here.set()
+        await gone.wait()
+        if not started:
+            await call.send(start())
+        for _ in range(10):
+            await call.send(piece(b"x" * 1000, more=True))
+            await asyncio.sleep(0)
+        await call.send(piece())
+
+    async with serving(app) as site:
+        async with talking(site) as (_, writer):
+            writer.write(GET * requests)
+            await here.wait()
+        await asyncio.sleep(0.1)
+        gone.set()
+        await asyncio.sleep(0.1)
+
+    assert (site.raised, site.ended) == ([], ["/"])
+
+
+async def test_a_client_that_does_not_read_makes_the_application_wait_until_it_leaves() -> None:
+    sent: list[int] = []
+
+    async def app(call: Call) -> None:
+        await call.send(start())
+        for number in range(400):
+            await call.send(piece(bytes(100_000), more=True))
+            sent.append(number)
+
+    async with serving(app) as site:
+        with socket.create_connection(("127.0.0.1", site.port)) as client:
+            client.sendall(GET)
+            await asyncio.sleep(0.5)
+            waiting_at = len(sent)
+            await asyncio.sleep(0.1)
+            assert len(sent) == waiting_at < 400
+            assert site.ended == []
+        with anyio.fail_after(5):
+            while not site.ended:  # noqa: ASYNC110  the end is what is waited for
+                await asyncio.sleep(0.01)
+
+    assert site.raised == []
+
+
+OTHER: Message = {"type": "http.response.trailers", "headers": []}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [piece()],
+        [start(), start()],
+        [start(), OTHER],
+        [start(), piece(), piece()],
+        [start(), piece(), start()],
+        [OTHER],
+    ],
+)
+async def test_messages_out_of_turn_raise(messages: list[Message]) -> None:
+    async with serving(says(*messages)) as site:
+        await site.ask()
+
+    assert [str(error) for error in site.raised] == [f"{messages[-1]['type']} came out of turn"]
+
+
+async def test_an_application_that_ends_too_soon_gets_uvicorns_answer_or_a_closed_connection() -> None:
+    async def fails(_: Call) -> None:
+        raise LookupError
+
+    for app in (fails, says()):
+        async with serving(app) as site:
+            assert (await site.ask()).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    async with serving(says(start(), piece(b"a", more=True))) as site:
+        assert split(await site.ask())[2] == b"1\r\na\r\n"
+    async with serving(says(start(sized(b"abc")))) as site:
+        assert await site.ask() == b""
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_an_answer_that_runs_at_the_end_finishes_and_ends_its_connection(started: bool) -> None:
+    here, go = asyncio.Event(), asyncio.Event()
+
+    async def app(call: Call) -> None:
+        if started:
+            await call.send(start(sized(b"bye")))
+        here.set()
+        await go.wait()
+        if not started:
+            await call.send(start(sized(b"bye")))
+        await call.send(piece(b"bye"))
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(GET)
+        await here.wait()
+        assert site.server is not None
+        site.server.should_exit = True
+        await asyncio.sleep(0.3)
+        go.set()
+        _, lines, body = split(await reader.read())
+
+    assert body == b"bye"
+    assert (b"connection: close" in lines) is not started
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("framed", [False, True])
+async def test_large_bodies_arrive_whole(kind: Callable[[bytes], Any], framed: bool) -> None:
+    body = bytes(range(256)) * 20_000
+    async with serving(says(start(sized(body) if framed else []), piece(kind(body)))) as site:
+        got = split(await site.ask(closing(GET)))[2]
+
+    assert got == (body if framed else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
