@@ -41,6 +41,7 @@ ALLOWED_NAMES = {
 }
 # Folders with more files, each with the reason.
 LARGE_FOLDERS = {
+    "tests/upstream": "mirrors of a folder of twelve, and a second file for the relay's streams",
     "tests": "the top level of the package has its mirrors here, beside what all tests share",
     "bench": "one program, started as a module: each peer, each measure and each table is a file",
 }
