@@ -115,16 +115,17 @@ class Exchange(Struct):
     client_id: str | None = None  # middleware/request_id: the client's own X-Request-ID, when valid
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
     deadline: float | None = None  # api, else gateway: `started` plus the time this request may take
-    operation: Operation | None = None  # api
-    requested_model: str | None = None  # api
-    stream: bool = False  # api
+    operation: Operation | None = None  # gateway; api already, so that the answer to a wrong body has its headers
+    requested_model: str | None = None  # gateway
+    stream: bool = False  # gateway
     provider: str | None = None  # routing: who really answered
     upstream_model: str | None = None  # routing: the name that was sent on
     attempts: list[Attempt] = field(default_factory=list)  # routing
     reply: Reply | None = None  # gateway
     status: int | None = None  # middleware/observe: the HTTP status that went out
     error_code: str | None = None  # middleware/errors, api/replies (after the first byte)
-    # Why the task of this request is being cancelled; written just before: middleware/disconnect, middleware/inflight.
+    # Why the task of this request is being cancelled, written just before by whoever is first to do so:
+    # middleware/disconnect, middleware/inflight, api/replies.
     cancelled_by: GatewayError | None = None
 
     @property

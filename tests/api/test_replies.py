@@ -8,7 +8,7 @@ from starlette.types import Message
 from typing_extensions import override
 
 from llmgateway.api.replies import EventStream, send_complete
-from llmgateway.errors import GatewayError, InvalidRequestError, ProviderTimeoutError, UpstreamError
+from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Attempt, Complete, Exchange, Streamed, Usage
 from tests.api.answering import Chunks
 from tests.asgi import Client, Stalling
@@ -450,3 +450,19 @@ async def test_a_socket_that_is_never_read_from_holds_no_place_for_ever(
         assert served.app.state.running.tasks == {}
     finally:
         writer.close()
+
+
+async def test_whoever_ends_a_request_first_says_why() -> None:
+    exchange = answered()
+    left = exchange.cancelled_by = ClientGoneError("left")
+    exchange.deadline = time.perf_counter() + 0.03
+    stream = opened(exchange, Stalling(takes=1), commit_after_s=0.02, keep_alive_s=0.02)
+    relaying = asyncio.ensure_future(stream.relay(Streamed(Chunks(A, DONE))))
+
+    await asyncio.sleep(0.15)
+
+    assert exchange.cancelled_by is left
+    stream.close()
+    relaying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relaying

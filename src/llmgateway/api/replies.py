@@ -103,8 +103,10 @@ class EventStream:
         wait_s = self._keep_alive_s
         if self._writing:
             if left_s < 0:
-                self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
-                self.task.cancel()
+                # Whoever ends the request first says why; a second cancellation would hit what is sent in farewell.
+                if self._exchange.cancelled_by is None:
+                    self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
+                    self.task.cancel()
                 return
         elif self._comment is None or self._comment.done():
             silent_s = now - self._last_write
