@@ -33,7 +33,7 @@ worker: $(VENV)/.ready-run ## run a worker for document jobs
 	@exec $(BIN)/llmgateway worker $(ARGS)
 
 services: $(VENV)/.ready-dev ## find or unpack the servers that the tests start
-	@echo "==> looking for Redis and PostgreSQL"
+	@echo "==> looking for Redis, PostgreSQL and Prometheus"
 	@$(BIN)/python -m tests.services
 
 test: $(VENV)/.ready-dev services ## every test, real servers included, with the coverage gate

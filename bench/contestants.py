@@ -132,7 +132,9 @@ def mock() -> Contestant:
 
 
 def gateway(folder: Path, *, translates: bool = True) -> Contestant:
-    """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file.
+    """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file, ledger, metrics.
+
+    A tenth of the requests is traced, and the spans are sent to the mock, which takes anything.
 
     Args:
         folder: Where its catalog and what it stores go.
@@ -142,9 +144,12 @@ def gateway(folder: Path, *, translates: bool = True) -> Contestant:
 
     def command(port: int, upstream_port: int) -> list[str]:
         (folder / "gateway.yaml").write_text(json.dumps(_catalog(upstream_port, translates=translates), indent=1))
-        return [sys.executable, "-m", "llmgateway", "serve", "--port", str(port)]
+        traces = f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:{upstream_port}/v1/traces"
+        return ["env", traces, sys.executable, "-m", "llmgateway", "serve", "--port", str(port)]
 
     settings = {
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
         "LLMGATEWAY_CATALOG": str(folder / "gateway.yaml"),
         "LLMGATEWAY_DATA_DIR": str(folder / "data"),
         "LLMGATEWAY_LOG_FORMAT": "json",

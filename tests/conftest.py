@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import alembic.command  # noqa: F401  so that no gateway of a test starts a process to migrate: half a second each
 import pytest
 
 from tests.running import Running, running

@@ -20,6 +20,7 @@ from llmgateway.lifespan import Application
 from llmgateway.server import bind, configuration
 from llmgateway.settings import load_settings
 from llmgateway.telemetry.logs import LineSink, build_logger
+from tests.planted import Planted
 
 
 @dataclass
@@ -59,11 +60,12 @@ async def running(
     if catalog is not None:
         path.write_text(textwrap.dedent(catalog))
     given = {f"LLMGATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {"LLMGATEWAY_DATA_DIR": str(folder / "data"), **given}
     given = {"LLMGATEWAY_CATALOG": str(path), "LLMGATEWAY_RETRY__MIN_DELAY_S": "0.01", **given, **(environ or {})}
     log = io.BytesIO()
     sink = LineSink(log)
     logger = build_logger(sink, level="debug", log_format="json")
-    chosen = load_settings(given)
+    chosen, planted = load_settings(given), Planted()
     app = create_app(chosen, given, logger=logger)
     server = uvicorn.Server(configuration(app, chosen))
     listening = bind("127.0.0.1", 0)
@@ -73,9 +75,24 @@ async def running(
         while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.005)
         async with (
-            httpx2.AsyncClient(base_url=url, timeout=20) as client,
-            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="client-key", max_retries=0) as sdk,
+            httpx2.AsyncClient(base_url=url, timeout=20, event_hooks=planted.hooks()) as client,
+            openai.DefaultAsyncHttpxClient(event_hooks=planted.hooks()) as http_client,
+            openai.AsyncOpenAI(
+                base_url=f"{url}/v1", api_key="client-key", max_retries=0, http_client=http_client
+            ) as sdk,
         ):
             yield Running(url, app, server, client, sdk, path, sink, log)
+            metrics = await _metrics(client)
         server.should_exit = True
     sink.close()
+    planted.check(log=log.getvalue(), metrics=metrics)
+
+
+async def _metrics(client: httpx2.AsyncClient) -> bytes:
+    """Read what a scrape would see, unless the test has ended the gateway already."""
+    with anyio.move_on_after(2):
+        try:
+            return (await client.get("/metrics")).content
+        except httpx2.HTTPError:
+            return b""
+    return b""

@@ -16,6 +16,8 @@ import anyio
 import httpx2
 from anyio.abc import Process
 
+from tests.planted import Planted
+
 
 @dataclass
 class Served:
@@ -51,14 +53,14 @@ async def served(
     """Start `llmgateway serve` on a free port and wait for its first healthy answer."""
     if catalog is not None:
         (folder / "gateway.yaml").write_text(catalog)
-    log_file = folder / "serve.log"
+    log_file, planted = folder / "serve.log", Planted()
     given = [f"LLMGATEWAY_{name.upper()}={value}" for name, value in (settings or {}).items()]
     command = ["env", *given, sys.executable, "-m", "llmgateway", "serve", "--port", "0", *arguments]
     with log_file.open("wb") as log:
         async with await anyio.open_process(command, stdin=PIPE, stdout=log, stderr=STDOUT, cwd=folder) as child:
             try:
                 url = await _url(log_file, child)
-                async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
+                async with httpx2.AsyncClient(base_url=url, timeout=20, event_hooks=planted.hooks()) as client:
                     await _healthy(client)
                     yield Served(url, child.pid, child, log_file, client)
             finally:
@@ -66,6 +68,7 @@ async def served(
                     child.terminate()
                     with anyio.move_on_after(10, shield=True):
                         await child.wait()
+    planted.check(log=log_file.read_bytes())
 
 
 async def _url(log_file: Path, child: Process) -> str:

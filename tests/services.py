@@ -33,12 +33,58 @@ class ServiceMissingError(RuntimeError):
     """A server is neither on this machine nor could it be unpacked; the message names the packages to install."""
 
 
+class Run:
+    """A server's program while a block runs; within it, it can be stopped and started again with what it kept."""
+
+    def __init__(self, command: Sequence[str], folder: Path, ready: Callable[[], bool], user: str | None) -> None:
+        self._command = command
+        self._folder = folder
+        self._ready = ready
+        self._user = user
+        self._program: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is ready; nothing when it runs.
+
+        Raises:
+            RuntimeError: It ended or was not ready in time; the message holds the last of what it wrote.
+        """
+        if self._program is not None:
+            return
+        log = self._folder / "server.log"
+        with log.open("ab") as output:
+            self._program = subprocess.Popen(  # noqa: S603  the arguments are ours
+                self._command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                user=self._user,
+            )
+        wait_until_ready(self._program, self._ready, log)
+
+    def stop(self) -> None:
+        """End it, its connections with it, and wait until it is gone; nothing when it does not run."""
+        program, self._program = self._program, None
+        if program is not None:
+            stop(program)
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server on the loopback address."""
+    """A running server on the loopback address; stopped and started again, it has the same port and what it kept."""
 
     port: int
     url: str
+    run: Run
+
+    def stop(self) -> None:
+        """End it now; whoever is connected is cut off."""
+        self.run.stop()
+
+    def start(self) -> None:
+        """Start it again and wait until it answers."""
+        self.run.start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +97,7 @@ class Program:
 
 
 REDIS = Program("redis-server", "redis-server", ("usr/bin",))
+PROMETHEUS = Program("prometheus", "prometheus", ("usr/bin",))
 POSTGRES = Program("postgres", "postgresql", ("usr/lib/postgresql/*/bin", "usr/local/pgsql/bin"))
 
 
@@ -78,13 +125,16 @@ def redis_server() -> Iterator[Server]:
     with workplace() as folder:
         folder_of_dump = "--save", "", "--appendonly", "no", "--dir", str(folder)
         command = redis.command("--port", str(port), "--bind", "127.0.0.1", *folder_of_dump)
-        with running(command, folder, lambda: speaks(port, b"PING\r\n", b"+PONG")):
-            yield Server(port, f"redis://127.0.0.1:{port}/0")
+        with running(command, folder, lambda: speaks(port, b"PING\r\n", b"+PONG")) as server:
+            yield Server(port, f"redis://127.0.0.1:{port}/0", server)
 
 
 @contextmanager
 def postgres_server() -> Iterator[Server]:
-    """Run an empty PostgreSQL that trusts the user `gateway` and does not wait for the disk."""
+    """Run an empty PostgreSQL that trusts the user `gateway` and does not wait for the disk.
+
+    It can be stopped and started again: same port, same rows.
+    """
     port = free_port()
     with workplace() as folder:
         postgres = reachable(find(POSTGRES), folder)
@@ -98,8 +148,32 @@ def postgres_server() -> Iterator[Server]:
         )
         address = "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="
         command = postgres.command("-D", cluster, *address, "-c", "fsync=off")
-        with running(command, folder, lambda: speaks(port, POSTGRES_STARTUP, b"R")):
-            yield Server(port, f"postgresql://{POSTGRES_USER}@127.0.0.1:{port}/postgres")
+        with running(command, folder, lambda: speaks(port, POSTGRES_STARTUP, b"R")) as server:
+            yield Server(port, f"postgresql://{POSTGRES_USER}@127.0.0.1:{port}/postgres", server)
+
+
+@contextmanager
+def prometheus_server(config: Path, port: int | None = None) -> Iterator[Server]:
+    """Run a Prometheus with an empty store on a configuration; its rule files are found from there.
+
+    It runs as whoever runs the tests, so that it can read what they wrote.
+    """
+    port = port or free_port()
+    with workplace() as folder:
+        command = find(PROMETHEUS).command(
+            f"--config.file={config.resolve()}",
+            f"--storage.tsdb.path={folder / 'store'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        )
+        question = b"GET /-/ready HTTP/1.0\r\n\r\n"
+        with running(command, folder, lambda: speaks(port, question, b"HTTP/1.0 200"), None) as server:
+            yield Server(port, f"http://127.0.0.1:{port}", server)
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Prometheus's own checker; what it found is in the output."""
+    command = find(PROMETHEUS).command(*arguments, name="promtool")
+    return subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  the arguments are ours
 
 
 def find(program: Program, cache: Path = CACHE) -> Found:
@@ -198,22 +272,20 @@ def workplace() -> Iterator[Path]:
 
 
 @contextmanager
-def running(command: Sequence[str], folder: Path, ready: Callable[[], bool]) -> Iterator[None]:
+def running(
+    command: Sequence[str], folder: Path, ready: Callable[[], bool], user: str | None = SERVICE_USER
+) -> Iterator[Run]:
     """Run a server until the block ends.
 
     Raises:
         RuntimeError: It ended or was not ready in time; the message holds the last of what it wrote.
     """
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(  # noqa: S603  the arguments are ours
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, user=SERVICE_USER
-        )
-        try:
-            wait_until_ready(server, ready, log)
-            yield
-        finally:
-            stop(server)
+    server = Run(command, folder, ready, user)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path) -> None:
@@ -265,7 +337,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     """Find or unpack every server."""
-    for program in (REDIS, POSTGRES):
+    for program in (REDIS, POSTGRES, PROMETHEUS):
         try:
             say(f"  {program.name}: {find(program).path}")
         except ServiceMissingError as error:

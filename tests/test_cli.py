@@ -155,3 +155,34 @@ def test_the_command_lines_settings_go_before_the_environments(tmp_path: Path) -
 def _bare() -> dict[str, str]:
     kept = ("PATH", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "VIRTUAL_ENV")
     return {name: os.environ[name] for name in kept if name in os.environ}  # noqa: TID251  # for a process of its own
+
+
+def test_migrate_makes_the_database_and_says_from_where_to_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {"LLMGATEWAY_DATA_DIR": str(tmp_path / "own")}
+
+    assert main(["migrate"], environ) == 0
+    assert "database: empty -> 0" in capsys.readouterr().out
+    assert (tmp_path / "own" / "llmgateway.db").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
+
+    assert main(["migrate"], environ) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "text"),
+    [
+        ("sqlite:////proc/nowhere/ledger.db", 1, "cannot be written"),
+        ("postgresql://gateway:canary@127.0.0.1:1/ledger", 1, "not migrated"),
+        ("sqlite:///:memory:", 2, "name a file"),
+        ("mysql://host/ledger", 2, "LLMGATEWAY_DATABASE_URL"),
+    ],
+)
+def test_migrate_says_why_it_could_not(url: str, code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate"], {"LLMGATEWAY_DATABASE_URL": url}) == code
+
+    said = capsys.readouterr().err
+    assert text in said
+    assert "canary" not in said

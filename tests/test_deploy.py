@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from llmgateway.settings import fields, load_settings, name_of
+from llmgateway.telemetry.traces import otlp_settings
+from llmgateway.telemetry.traces.otlp_settings import read_otlp
 from scripts import lock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,8 +115,30 @@ def test_compose_service_of_ours_is_closed_in(name: str) -> None:
     assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_S
 
 
-def test_compose_starts_the_gateway_alone_by_default() -> None:
-    assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["gateway"]
+def test_compose_starts_the_gateway_and_what_shows_it_by_default() -> None:
+    apart = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+
+    assert apart == {"worker": ["jobs"], "redis": ["jobs"], "postgres": ["jobs"]}
+    # The gateway does not wait for whoever watches it, and none of them needs one that is not started.
+    assert "depends_on" not in SERVICES["gateway"]
+    assert {other for name in SERVICES for other in SERVICES[name].get("depends_on", []) if name not in apart} & {
+        *apart
+    } == set()
+
+
+def test_compose_gateway_sends_its_traces_to_jaeger() -> None:
+    otel = {name: value for name, value in SERVICES["gateway"]["environment"].items() if name.startswith("OTEL_")}
+
+    read = read_otlp(otel)
+
+    assert otlp_settings.faults(otel) == []
+    assert read.traces is not None
+    assert (read.traces.endpoint, read.traces.protocol, read.traces.secure) == ("jaeger:4317", "grpc", False)
+    assert read.metrics is None, "Jaeger takes none"
+    assert read.sampler.follows_parent
+    assert read.sampler.keeps((1 << 128) - 1, parent_sampled=None), "compose is for looking: every request is kept"
+    assert {"4317", "4318"} <= set(SERVICES["jaeger"]["expose"])
+    assert SERVICES["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]
 
 
 def test_settings_in_the_manifests_exist() -> None:
@@ -182,19 +206,77 @@ def test_caddy_passes_chunks_at_once_and_waits_longer_than_the_gateway() -> None
     assert int(waits[1]) > DEFAULTS.request_timeout_s
 
 
-def test_monitoring_files_fit_together() -> None:
-    scraped = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
-    sources = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
-    folders = yaml.safe_load((ROOT / "grafana/provisioning/dashboards/gateway.yml").read_text())["providers"]
-    dashboard = json.loads((ROOT / "grafana/dashboards/gateway.json").read_text())
+def test_caddy_keeps_what_is_for_operators_inside() -> None:
+    caddyfile = (ROOT / "deploy" / "Caddyfile").read_text()
+    inside = re.search(r"@operators path (.+)", caddyfile)
 
-    jobs = {job["job_name"] for job in scraped}
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    assert "gateway:8000" in scraped[0]["static_configs"][0]["targets"]
-    assert {match for query in queries for match in re.findall(r'job="(\w+)"', query)} <= jobs
-    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel}
-    assert uids == {source["uid"] for source in sources}
-    assert f"./grafana/dashboards:{folders[0]['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    assert inside
+    assert {"/metrics", "/metrics/*", "/v1/health/metrics", "/health/detailed"} <= set(inside[1].split())
+    assert caddyfile.index("handle @operators") < caddyfile.index("reverse_proxy")
+
+
+def test_kubernetes_lets_prometheus_scrape() -> None:
+    template = manifest("Deployment")["spec"]["template"]
+    ports = [str(port["containerPort"]) for port in container()["ports"]]
+    entering = [who for rule in manifest("NetworkPolicy")["spec"]["ingress"] for who in rule["from"]]
+
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": ports[0],
+        "prometheus.io/path": "/metrics",
+    }
+    assert any("prometheus" in str(who["podSelector"]) for who in entering)
+
+
+def test_data_has_a_place_that_outlives_the_process() -> None:
+    settings = {entry["name"]: entry["value"] for entry in container()["env"]}
+    mounted = {mount["mountPath"] for mount in container()["volumeMounts"]}
+    data_dir = re.search(r"LLMGATEWAY_DATA_DIR=(\S+)", DOCKERFILE)
+
+    assert data_dir
+    assert settings.get("LLMGATEWAY_DATA_DIR", data_dir[1]) in mounted
+    assert f"gateway-data:{data_dir[1]}" in SERVICES["gateway"]["volumes"]
+    assert "LLMGATEWAY_DATA_DIR=/var/lib/llmgateway" in UNIT
+    assert "StateDirectory=llmgateway" in UNIT
+
+
+def test_monitoring_files_fit_together() -> None:
+    config = yaml.safe_load((ROOT / "prometheus.yml").read_text())
+    sources = [
+        source
+        for path in (ROOT / "grafana/provisioning/datasources").glob("*.yml")
+        for source in yaml.safe_load(path.read_text())["datasources"]
+    ]
+    folders = yaml.safe_load((ROOT / "grafana/provisioning/dashboards/gateway.yml").read_text())["providers"]
+    dashboards = [path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json")]
+    rules = (ROOT / "deploy/prometheus/alerts.yml").read_text()
+
+    jobs = {job["job_name"] for job in config["scrape_configs"]}
+    assert "gateway:8000" in config["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert set(re.findall(r'job=\\?"(\w+)', "".join([*dashboards, rules]))) <= jobs
+    uids = {
+        panel["datasource"]["uid"] for text in dashboards for panel in json.loads(text)["panels"] if "targets" in panel
+    }
+    assert uids <= {source["uid"] for source in sources}
+    assert {source["type"]: source["url"] for source in sources} == {
+        "prometheus": "http://prometheus:9090",
+        "jaeger": "http://jaeger:16686",
+    }
+    assert [source["uid"] for source in sources if source.get("isDefault")] == ["prometheus"]
+    place = folders[0]["options"]["path"]
+    assert f"./grafana/dashboards:{place}:ro" in SERVICES["grafana"]["volumes"]
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (ROOT / "grafana/dashboards" / Path(home).relative_to(place)).exists()
+
+
+def test_prometheus_in_compose_finds_its_rules_where_its_configuration_names_them() -> None:
+    mounts = dict(mount.split(":")[:2] for mount in SERVICES["prometheus"]["volumes"])
+    config_folder = Path(mounts["./prometheus.yml"]).parent
+    named = yaml.safe_load((ROOT / "prometheus.yml").read_text())["rule_files"]
+
+    for path in named:
+        assert mounts[f"./{Path(path).parent}"] == str((config_folder / path).parent)
+        assert (ROOT / path).exists()
 
 
 def test_make_lists_every_target() -> None:

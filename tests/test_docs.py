@@ -22,7 +22,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 # Imported by name, but parts of another package that is declared.
-PARTS = {"multidict": "aiohttp", "yarl": "aiohttp", "pydantic-core": "pydantic"}
+PARTS = {
+    "multidict": "aiohttp",
+    "yarl": "aiohttp",
+    "pydantic-core": "pydantic",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry-exporter-otlp",
+    "googleapis-common-protos": "opentelemetry-exporter-otlp",
+}
 
 
 def relative(path: Path) -> str:

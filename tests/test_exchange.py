@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Usage
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Usage, usd
+from tests.deployments import deployment
 
 NAMES = st.text(max_size=400) | st.text(alphabet="\r\n\x00\x7f\x85\u2028 ab:é😀", max_size=20)
 
@@ -48,8 +49,8 @@ def test_the_times_are_milliseconds_of_the_whole_and_of_our_own() -> None:
     exchange.started -= 1.0
     start = exchange.started
     exchange.attempts = [
-        Attempt("main", "gpt-4o", start + 0.1, start + 0.3),
-        Attempt("main", "gpt-4o", start + 0.4, start + 0.9),
+        Attempt(deployment(), start + 0.1, start + 0.3),
+        Attempt(deployment(), start + 0.4, start + 0.9),
     ]
 
     headers = headers_of(exchange)
@@ -64,7 +65,7 @@ def test_the_times_are_milliseconds_of_the_whole_and_of_our_own() -> None:
 def test_an_attempt_that_runs_counts_up_to_now() -> None:
     exchange = asked()
     exchange.started -= 1.0
-    exchange.attempts = [Attempt("main", "m", exchange.started + 0.5)]
+    exchange.attempts = [Attempt(deployment(), exchange.started + 0.5)]
 
     assert 0.5 <= exchange.upstream_s < 0.6
     assert Exchange().upstream_s == 0
@@ -72,7 +73,7 @@ def test_an_attempt_that_runs_counts_up_to_now() -> None:
 
 def test_our_own_time_is_never_negative() -> None:
     exchange = asked()
-    exchange.attempts = [Attempt("main", "m", exchange.started - 1.0)]
+    exchange.attempts = [Attempt(deployment(), exchange.started - 1.0)]
 
     assert headers_of(exchange)["x-overhead-ms"] == "0.00"
 
@@ -116,3 +117,23 @@ def test_a_call_cannot_be_changed() -> None:
 
 def test_usage_starts_at_nothing() -> None:
     assert Usage() == Usage(0, 0, 0, 0)
+
+
+def test_a_whole_answer_says_what_it_cost() -> None:
+    assert headers_of(asked(provider="main", upstream_model="m", cost_usd=0.00123))["x-cost-usd"] == "0.00123"
+    assert "x-cost-usd" not in headers_of(asked(cost_usd=None))
+    assert "x-cost-usd" not in headers_of(asked(cost_usd=0.5, stream=True)), "not known when its headers go out"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.0, "0"), (1e-9, "0.000000001"), (1e-10, "0"), (0.000075, "0.000075"), (12.5, "12.5"), (1e6, "1000000")],
+)
+def test_an_amount_has_no_exponent(amount: float, text: str) -> None:
+    assert usd(amount) == text
+
+
+def test_an_attempt_names_its_deployment() -> None:
+    attempt = Attempt(deployment("eu", "gpt-4o-mini"), 0.0)
+
+    assert (attempt.provider, attempt.model) == ("eu", "gpt-4o-mini")

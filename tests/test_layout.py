@@ -32,7 +32,6 @@ BANNED = {
 # Source files without a test file of the same name, each with the reason.
 UNMIRRORED = {
     "catalog/model.py": "values without behaviour: every test of the catalog and of routing makes them",
-    "upstream/base.py": "a protocol: its fillings are tested",
 }
 # Names that hold a banned word, each with the reason.
 ALLOWED_NAMES = {
@@ -41,7 +40,9 @@ ALLOWED_NAMES = {
 }
 # Folders with more files, each with the reason.
 LARGE_FOLDERS = {
+    "tests/storage": "mirrors of a folder of twelve, and what its tests share",
     "tests/upstream": "mirrors of a folder of twelve, and a second file for the relay's streams",
+    "tests/upstreams": "a file for each wire that is played, and one for the collector of traces and metrics",
     "tests": "the top level of the package has its mirrors here, beside what all tests share",
     "bench": "one program, started as a module: each peer, each measure and each table is a file",
 }

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 
+from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.upstreams.server import Player
 
@@ -10,6 +11,7 @@ CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
 async def test_readiness_goes_as_soon_as_the_end_is_known(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog)
+    await ready(served)
     before = await served.client.get("/health/ready")
 
     served.app.state.drain()

@@ -1,10 +1,15 @@
+import json
+import os
 import resource
 import socket
+import sys
+from pathlib import Path
 
+import anyio
 import pytest
 
 from llmgateway.answering import Protocol
-from llmgateway.server import bind, configuration, raise_file_limit
+from llmgateway.server import bind, configuration, make_workers_folder, raise_file_limit
 from llmgateway.settings import load_settings
 
 
@@ -41,3 +46,28 @@ def test_nothing_names_the_server_and_nothing_is_logged_twice() -> None:
 
     assert (config.factory, config.workers, config.server_header, config.access_log) == (True, 2, False, False)
     assert config.http is Protocol
+
+
+def test_figures_of_servers_that_are_gone_are_removed(tmp_path: Path) -> None:
+    workers = tmp_path / "workers"
+    names = ("host-1-999999999", f"host-1-{os.getppid()}", f"host-1-{os.getpid()}", "host-2-999999999")
+    gone, lives, own, elsewhere = (workers / name for name in names)
+    for folder in (gone, lives, own, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "figures").touch()
+
+    make_workers_folder(own)
+
+    assert sorted(workers.iterdir()) == sorted([lives, own, elsewhere])
+    assert list(own.iterdir()) == []
+
+
+async def test_a_data_folder_that_cannot_be_written_ends_the_start_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    command = [sys.executable, "-m", "llmgateway", "serve", "--port", "0"]
+
+    ran = await anyio.run_process(command, cwd=tmp_path, check=False)
+
+    (line,) = [json.loads(line) for line in ran.stdout.splitlines() if b"cannot_start" in line]
+    assert ran.returncode == 1
+    assert "data/journal" in line["reason"]

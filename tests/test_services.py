@@ -1,7 +1,10 @@
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 import redis
 
@@ -24,14 +27,70 @@ def test_postgres_server_runs_a_query_and_ends_with_its_block() -> None:
     with services.postgres_server() as server, socket.create_connection(("127.0.0.1", server.port), 10) as connection:
         connection.sendall(services.POSTGRES_STARTUP)
         greeting = read_until(connection, b"Z")
-        query = b"SELECT 6 * 7 AS answer\0"
-        connection.sendall(b"Q" + (len(query) + 4).to_bytes(4) + query)
-        answer = read_until(connection, b"Z")
+        answer = ask(connection, b"SELECT 6 * 7 AS answer")
 
         assert b"server_version\0" in greeting
         assert b"answer" in answer
         assert b"\0\0\0\x0242" in answer
     assert not services.speaks(server.port, services.POSTGRES_STARTUP, b"R")
+
+
+def test_postgres_server_that_was_stopped_starts_again_with_its_rows_on_its_port() -> None:
+    with services.postgres_server() as server:
+        with connected(server) as connection:
+            ask(connection, b"CREATE TABLE kept AS SELECT 42 AS answer")
+        server.stop()
+        server.stop()
+
+        assert not services.speaks(server.port, services.POSTGRES_STARTUP, b"R")
+
+        server.start()
+        server.start()
+        with connected(server) as connection:
+            assert b"\0\0\0\x0242" in ask(connection, b"SELECT answer FROM kept")
+    assert not services.speaks(server.port, services.POSTGRES_STARTUP, b"R")
+
+
+def test_postgres_server_that_is_stopped_cuts_off_whoever_is_connected() -> None:
+    with services.postgres_server() as server, connected(server) as connection:
+        server.stop()
+
+        with connection.makefile("rb") as stream:
+            assert b"terminating connection" in stream.read()
+
+
+def test_prometheus_server_runs_on_the_given_configuration_and_ends_with_its_block(tmp_path: Path) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("global: {scrape_interval: 41s}\n")
+
+    with services.prometheus_server(config) as server:
+        assert "scrape_interval: 41s" in httpx2.get(f"{server.url}/api/v1/status/config").json()["data"]["yaml"]
+    assert not services.speaks(server.port, b"GET /-/ready HTTP/1.0\r\n\r\n", b"HTTP/1.0")
+
+
+def test_promtool_says_what_is_wrong_with_a_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("no_such_section: 1\n")
+
+    checked = services.promtool("check", "config", str(config))
+
+    assert checked.returncode != 0
+    assert "no_such_section" in checked.stdout + checked.stderr
+
+
+@contextmanager
+def connected(server: services.Server) -> Iterator[socket.socket]:
+    """Open a session of PostgreSQL that is ready for a query."""
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+        connection.sendall(services.POSTGRES_STARTUP)
+        read_until(connection, b"Z")
+        yield connection
+
+
+def ask(connection: socket.socket, query: bytes) -> bytes:
+    """Send one query; return all that PostgreSQL answers."""
+    connection.sendall(b"Q" + (len(query) + 5).to_bytes(4) + query + b"\0")
+    return read_until(connection, b"Z")
 
 
 def read_until(connection: socket.socket, last: bytes) -> bytes:

@@ -4,9 +4,13 @@ Two ordered lists say what a request passes: `everywhere` (ASGI middleware) and 
 makes it). Nothing is read or opened at import.
 """
 
+import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from anyio.abc import TaskGroup
 from starlette.middleware.cors import CORSMiddleware
@@ -15,8 +19,9 @@ from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from llmgateway import __version__
-from llmgateway.api import health, models, openapi, root
+from llmgateway.api import health, health_detailed, metrics, models, openapi, root
 from llmgateway.api.calls import ReplyTimes
+from llmgateway.api.ledger import reports, requests, usage
 from llmgateway.api.routes import Paths, model_calls
 from llmgateway.catalog.model import Model, Wire
 from llmgateway.catalog.source import CatalogSource
@@ -30,11 +35,23 @@ from llmgateway.middleware.inflight import Inflight
 from llmgateway.middleware.observe import Observe
 from llmgateway.middleware.request_id import RequestID
 from llmgateway.middleware.security_headers import SecurityHeaders
+from llmgateway.middleware.tracing import Tracing
+from llmgateway.recording import LedgerReader, Recording
 from llmgateway.routing.attempt import Attempts, TimeLimits
+from llmgateway.routing.charge import Charge
 from llmgateway.routing.model import RoutedModel
 from llmgateway.routing.retry import Retry, RetryPolicy
-from llmgateway.settings import Settings, environment, load_settings
-from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
+from llmgateway.settings import Settings, environment, load_settings, secret_values
+from llmgateway.telemetry.logs import (
+    build_logger,
+    dropped_lines,
+    format_for,
+    hide_secrets,
+    standard_sink,
+    take_over_stdlib,
+)
+from llmgateway.telemetry.metrics import Metrics
+from llmgateway.tokens import TokenCounter
 from llmgateway.upstream.base import Upstream
 from llmgateway.upstream.demo import DemoUpstream
 from llmgateway.upstream.litellm import LiteLLMUpstream
@@ -43,7 +60,7 @@ from llmgateway.upstream.transport import Transport
 
 Middleware = Callable[[ASGIApp], ASGIApp]
 _EXPOSED = [
-    *("X-Request-ID", "X-Gateway-Request-ID", "X-Provider", "X-Model", "X-Attempts", "X-Cache-Status"),
+    *("X-Request-ID", "X-Gateway-Request-ID", "X-Provider", "X-Model", "X-Attempts", "X-Cache-Status", "X-Cost-USD"),
     *("X-Overhead-Ms", "Server-Timing", "Retry-After", "retry-after-ms", "x-should-retry", "openai-processing-ms"),
 ]
 
@@ -53,45 +70,60 @@ def create_app(
     environ: Mapping[str, str] | None = None,
     *,
     logger: FilteringBoundLogger | None = None,
+    workers: Path | None = None,
 ) -> Application:
     """Build the application.
 
     Args:
         settings: `None` reads them from the environment, as a worker process does.
         environ: Where the catalog finds keys and `${NAME}`; `None` is the process's environment and `.env`.
+        workers: The folder that all worker processes of one server share; `None` is one process.
 
     Raises:
         SettingsError, CatalogError: With all faults.
+        OSError: The data folder cannot be written.
     """
     environ = environment(environ) if environ is None else environ
     settings = settings or load_settings(environ)
     ends: list[Callable[[], None]] = []
     logger = logger or _own_logger(settings, ends)
-    catalog = CatalogSource(settings.catalog, environ, partial(_report, logger))
+    catalog = _watched_catalog(settings, environ, logger)
     upstreams = _upstreams(settings)
     gateway = _gateway(settings, catalog, upstreams)
     state = State(logger, catalog, settings.shutdown_grace_s)
+    recording = Recording(settings, logger, __version__, providers=lambda: catalog.current.accounts, workers=workers)
     _tell(logger, catalog)
+    _observe(recording.metrics, state, upstreams)
 
     def beside(group: TaskGroup) -> None:
         group.start_soon(catalog.watch)
+        recording.beside(group)
         if any(account.wire == "litellm" for account in catalog.current.accounts.values()):
             # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
             group.start_soon(upstreams.litellm.warm)
 
     async def close() -> None:
         await gateway.close()
+        await recording.close()
         for end in ends:
             end()
 
-    return Application(_stack(settings, gateway, state), state, beside, close)
+    return Application(_stack(settings, gateway, state, recording), state, beside, close)
 
 
 def create_worker_app() -> Application:
     """Build the application of a worker process, which has nothing but its environment, and settle down."""
-    application = create_app()
+    settings = load_settings(environment())
+    workers = None if settings.workers == 1 else workers_folder(settings.data_dir, os.getppid())
+    application = create_app(settings, workers=workers)
     settle()
     return application
+
+
+def workers_folder(data_dir: Path, server_pid: int) -> Path:
+    """Name the folder where the worker processes of one server leave their figures for each other."""
+    # Containers may share a folder, and all of their servers have the same id.
+    return data_dir / "workers" / f"{platform.node()}-{server_pid}"
 
 
 def _own_logger(settings: Settings, ends: list[Callable[[], None]]) -> FilteringBoundLogger:
@@ -118,6 +150,16 @@ def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
     environ = environment(environ)
     settings = load_settings(environ)
     return _gateway(settings, CatalogSource(settings.catalog, environ, _unheard), _upstreams(settings))
+
+
+def _watched_catalog(settings: Settings, environ: Mapping[str, str], logger: FilteringBoundLogger) -> CatalogSource:
+    def report(event: str, /, **fields: object) -> None:
+        hide_secrets(logger, catalog.current.secrets())
+        _report(logger, event, **fields)
+
+    catalog = CatalogSource(settings.catalog, environ, report)
+    hide_secrets(logger, [*secret_values(settings), *catalog.current.secrets()])
+    return catalog
 
 
 def _report(logger: FilteringBoundLogger, event: str, /, **fields: object) -> None:
@@ -149,6 +191,17 @@ def _upstreams(settings: Settings) -> _Upstreams:
     return _Upstreams(transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()})
 
 
+def _observe(told: Metrics, state: State, upstreams: _Upstreams) -> None:
+    """Name where the figures come from that nobody counts per request."""
+    catalog, tasks = state.catalog, state.running.tasks
+    told.observe_from("llm_active_requests", lambda: len(tasks))
+    told.observe_from("llm_active_streams", lambda: sum(exchange.stream for exchange in tasks.values()))
+    told.observe_from("llm_upstream_connections", upstreams.transport.connections)
+    told.observe_from("llm_config_reloads_total", lambda: {"ok": catalog.reloads, "failed": catalog.failed_reloads})
+    told.observe_from("llm_config_reload_failed", lambda: catalog.fault is not None)
+    told.observe_from("llm_log_lines_dropped_total", lambda: dropped_lines(state.logger))
+
+
 def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) -> Gateway:
     limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     policy = RetryPolicy(
@@ -158,7 +211,9 @@ def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) 
         factor=settings.retry.factor,
         jitter=settings.retry.jitter,
     )
-    retry = Retry(Attempts(upstreams.by_wire, limits), policy)
+    charge = Charge(TokenCounter())
+    attempts = Attempts(upstreams.by_wire, limits, charge=charge, propagate=settings.propagate_trace)
+    retry = Retry(attempts, policy)
 
     def routed(model: Model) -> RoutedModel:
         return RoutedModel(model, retry)
@@ -169,7 +224,7 @@ def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) 
     return Gateway(target, upstreams.close, request_s=settings.request_timeout_s)
 
 
-def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
+def _stack(settings: Settings, gateway: Gateway, state: State, recording: Recording) -> ASGIApp:
     times = ReplyTimes(request_s=settings.request_timeout_s, commit_after_s=settings.stream_commit_after_s)
     guarded: list[Middleware] = [
         partial(Inflight, running=state.running, limit=settings.max_concurrent_requests),
@@ -180,16 +235,18 @@ def _stack(settings: Settings, gateway: Gateway, state: State) -> ASGIApp:
             upload_timeout_s=settings.request_timeout_s,
         ),
     ]
-    calls = {path: _around(guarded, call) for path, call in model_calls(gateway, times).items()}
+    started = recording.log.started if recording.log.starts else None
+    calls = {path: _around(guarded, call) for path, call in model_calls(gateway, times, started).items()}
     everywhere: list[Middleware] = [
         RequestID,  # makes the exchange that all others read
         SecurityHeaders,
+        partial(Tracing, begin=recording.traces.begin),  # says which trace it belongs to, before anything is logged
         *_cors(settings),  # outside Errors, so that a browser may read an error too
-        partial(Observe, logger=state.logger),  # sees every ending
+        partial(Observe, recorder=recording.recorder),  # sees every ending
         Disconnect,  # outside Errors, which must see the cancellation it causes
         partial(Errors, logger=state.logger),
     ]
-    return _around(everywhere, Paths(calls, _pages(state)))
+    return _around(everywhere, Paths(calls, _pages(settings, state, recording)))
 
 
 def _around(middleware: list[Middleware], app: ASGIApp) -> ASGIApp:
@@ -213,10 +270,35 @@ def _cors(settings: Settings) -> list[Middleware]:
     ]
 
 
-def _pages(state: State) -> list[BaseRoute]:
+def _pages(settings: Settings, state: State, recording: Recording) -> list[BaseRoute]:
+    reader = LedgerReader(recording.storage, slow_s=settings.slow_request_s)
+    flush = recording.shipper.flush
     return [
         *root.routes(__version__),
-        *health.routes(__version__, draining=lambda: state.draining, catalog_fault=lambda: state.catalog.fault),
+        *_health(state, recording),
         *models.routes(lambda: state.catalog.current),
+        *metrics.routes(recording.metrics.render, recording.metrics.summary, enabled=settings.prometheus),
+        *requests.routes(recording.recent, reader.find),
+        *usage.routes(reader.usage, flush),
+        *reports.routes(reader, flush),
         *openapi.routes(__version__),
+    ]
+
+
+def _health(state: State, recording: Recording) -> list[BaseRoute]:
+    catalog, journal = state.catalog, recording.journal
+    probes: dict[str, Any] = {
+        "draining": lambda: state.draining,
+        "catalog_fault": lambda: catalog.fault,
+        "checks": {"database": recording.storage.check},
+    }
+    parts: dict[str, health_detailed.Part] = {
+        "catalog": lambda: health_detailed.catalog_part(catalog.current.version, has_fault=catalog.fault is not None),
+        "ledger": lambda: health_detailed.ledger_part(journal.backlog_bytes, journal.backlog_s, journal.lost),
+    }
+    return [
+        *health.routes(__version__, **probes),
+        *health_detailed.routes(
+            __version__, **probes, providers=lambda: recording.health.states(catalog.current.accounts), parts=parts
+        ),
     ]

@@ -1,4 +1,4 @@
-"""The command `llmgateway`: `serve`, `check`, `worker`. Every fault of the configuration is printed, none is served."""
+"""The command `llmgateway`: `serve`, `check`, `migrate`, `worker`. What is wrong is printed, not served."""
 
 import argparse
 import sys
@@ -22,6 +22,7 @@ from llmgateway.settings import (
     warnings,
     without_effect,
 )
+from llmgateway.telemetry.traces import otlp_settings
 
 _WRONG_USE = 2  # as argparse's own
 _MOST_LISTED = 20
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return _serve(options, environ)
     if options.command == "check":
         return _check(environ)
+    if options.command == "migrate":
+        return _migrate(environ)
     print("llmgateway worker: no document jobs in this version; `llmgateway serve` needs no worker", file=sys.stderr)
     return _WRONG_USE
 
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", help=f"instead of {name_of('workers')}")
     serve.add_argument("--reload", action="store_true", help="restart when a source file changes; for development")
     commands.add_parser("check", help="read settings and catalog, and print what is wrong and what is on offer")
+    commands.add_parser("migrate", help="bring the database to this version, as `serve` does by itself")
     commands.add_parser("worker", help="run document jobs")
     return parser
 
@@ -75,7 +79,7 @@ class _Read:
         except CatalogError as error:
             faults += error.faults
         if self.settings is not None:
-            faults += unsafe(self.settings)
+            faults += unsafe(self.settings) + otlp_settings.faults(self.settings.otel)
         self.faults = list(dict.fromkeys(faults))
 
     def _catalog_path(self) -> tuple[Path, bool]:
@@ -120,6 +124,31 @@ def _check(environ: Mapping[str, str] | None) -> int:
     _print_all("fault", read.faults)
     print(f"faults: {len(read.faults)}")
     return 1 if read.faults else 0
+
+
+def _migrate(environ: Mapping[str, str] | None) -> int:
+    merged, faults = read_environment(environ, Path(".env") if environ is None else None)
+    try:
+        settings = load_settings(merged)
+    except SettingsError as error:
+        _print_all("fault", list(dict.fromkeys([*faults, *error.faults])), sys.stderr)
+        return _WRONG_USE
+    # Half a second of imports that no other command has a use for.
+    from llmgateway.storage.address import locate
+    from llmgateway.storage.migrations.revisions import DatabaseNewerError
+    from llmgateway.storage.migrations.upgrade import upgrade
+    from llmgateway.storage.queries import StorageAwayError
+
+    try:
+        before, after = upgrade(locate(settings.database_url, settings.data_dir))
+    except ValueError as error:
+        print(f"fault: {error}", file=sys.stderr)
+        return _WRONG_USE
+    except (DatabaseNewerError, StorageAwayError) as error:
+        print(f"llmgateway: not migrated: {error}", file=sys.stderr)
+        return 1
+    print(f"database: {before or 'empty'} -> {after}" if before != after else f"database: {after}, nothing to do")
+    return 0
 
 
 def _print_all(kind: str, lines: Sequence[str], file: TextIO | None = None) -> None:

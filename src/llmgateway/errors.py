@@ -14,6 +14,7 @@ The tree::
     ├── ClientGoneError                499  only in the log: nobody is left to read it
     ├── OverloadedError                503  this process has as much as it can take
     ├── ShuttingDownError              503  this process ends; another one answers
+    ├── LedgerAwayError                503  what was written down cannot be read now
     ├── ProviderTimeoutError           504  the deadline passed
     └── UpstreamError                  502  the provider failed: a retry or another deployment may help
         ├── UpstreamRejectedError      4xx  the provider refuses the request itself
@@ -33,6 +34,7 @@ __all__ = [
     "GatewayError",
     "InvalidJSONError",
     "InvalidRequestError",
+    "LedgerAwayError",
     "MethodNotAllowedError",
     "ModelNotFoundError",
     "NotFoundError",
@@ -159,6 +161,14 @@ class ShuttingDownError(GatewayError):
 
     status = 503
     code = "shutting_down"
+    should_retry = True
+
+
+class LedgerAwayError(GatewayError):
+    """The database does not answer, or not in time: model calls go on, what they cost is told later."""
+
+    status = 503
+    code = "ledger_unavailable"
     should_retry = True
 
 

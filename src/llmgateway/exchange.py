@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
+from llmgateway.catalog.model import Deployment
 from llmgateway.errors import GatewayError
 from llmgateway.ids import new_id
 
@@ -25,6 +26,8 @@ class Call(Struct, frozen=True):
         body: The client's JSON object, checked, as bytes.
         stream: Whether the answer is to come as server-sent events.
         include_usage: Whether the client itself asked for the usage chunk of a stream.
+        user: OpenAI's `user` field: a label within the caller's own organization, never an identity.
+        trace_headers: W3C trace context for the upstream, when a setting says that it may know it.
     """
 
     operation: Operation
@@ -32,15 +35,34 @@ class Call(Struct, frozen=True):
     body: bytes
     stream: bool = False
     include_usage: bool = False
+    user: str | None = None
+    trace_headers: tuple[tuple[str, str], ...] = ()
 
 
 class Usage(Struct):
-    """Tokens as the upstream counted them: cached ones are part of the prompt's, reasoning ones of the completion's."""
+    """Tokens as the upstream counted them.
+
+    Cached, cache-written, audio and image ones of the prompt are part of `prompt_tokens`; reasoning, audio and image
+    ones of the completion are part of `completion_tokens`.
+
+    Args:
+        cache_write_tokens: Kept by the provider for five minutes; `cache_write_1h_tokens` for an hour, not part of it.
+        service_tier: As the provider reports it, such as `priority` or `flex`: some cost more or less.
+        estimated: Counted here, because the upstream told nothing.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
+    image_prompt_tokens: int = 0
+    image_completion_tokens: int = 0
+    service_tier: str | None = None
+    estimated: bool = False
 
 
 class Complete(Struct):
@@ -69,19 +91,33 @@ class Chunks(Protocol):
         ...
 
 
+class Heard(Protocol):
+    """What has passed of a stream."""
+
+    def text(self) -> str:
+        """All that the model has said so far: text, reasoning, arguments of tool calls."""
+        ...
+
+    def tail(self) -> bytes:
+        """The last events as they came."""
+        ...
+
+
 class Streamed(Struct):
     """An answer in pieces, returned once its first event is there.
 
     Args:
         chunks: Each item is one or more WHOLE server-sent events in OpenAI's shape; the last ends with `data: [DONE]`.
             It raises a `GatewayError` when the answer breaks off. `aclose` ends the upstream call at once.
-        usage: Filled by the upstream while the chunks pass; whole once they have ended.
+        usage: Filled by the upstream while the chunks pass; whole before the chunk with `[DONE]` is given.
+        heard: Set by routing.
     """
 
     chunks: Chunks
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)
     model: str | None = None
+    heard: Heard | None = None
 
 
 Reply = Complete | Streamed
@@ -93,15 +129,57 @@ class Attempt(Struct):
     Args:
         started, ended: `time.perf_counter` seconds; a stream's attempt ends with its last chunk.
         outcome: `ok`, `cancelled`, or the `code` of the error; `None` while it runs.
+        span_id: Of its span in a trace, made early only when the upstream is told; 0 is none yet.
     """
 
-    provider: str
-    model: str
+    deployment: Deployment
     started: float
     ended: float | None = None
     first_chunk: float | None = None
     outcome: str | None = None
     upstream_status: int | None = None
+    span_id: int = 0
+
+    @property
+    def provider(self) -> str:
+        """The account's name in the catalog."""
+        return self.deployment.account.name
+
+    @property
+    def model(self) -> str:
+        """The upstream model."""
+        return self.deployment.model
+
+
+class Trace(Struct):
+    """Where a request stands in its trace (W3C Trace Context).
+
+    Args:
+        parent_id: The client's span; 0 when the client sent no valid `traceparent`.
+        sampled: Whether its spans are kept, decided before any is made.
+        state, baggage: The client's `tracestate` and `baggage`, as they came.
+        parent_sampled: Whether the client keeps its spans.
+    """
+
+    trace_id: int
+    span_id: int
+    parent_id: int = 0
+    sampled: bool = False
+    state: str = ""
+    baggage: str = ""
+    parent_sampled: bool = False
+
+
+class Event(Struct):
+    """Something that happened on the way, for the trace: `retry`, `failover`, `cache_hit`, `limit`.
+
+    Args:
+        at: `time.perf_counter` seconds.
+    """
+
+    name: str
+    at: float
+    attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 def _request_id() -> str:
@@ -114,16 +192,30 @@ class Exchange(Struct):
     id: str = field(default_factory=_request_id)  # middleware/request_id
     client_id: str | None = None  # middleware/request_id: the client's own X-Request-ID, when valid
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
+    method: str = ""  # middleware/request_id
+    path: str = ""  # middleware/request_id
+    organization: str | None = None  # middleware/request_id: believed in auth mode none only
+    key_id: str | None = None  # middleware/auth
+    trace: Trace | None = None  # middleware/tracing
     deadline: float | None = None  # api, else gateway: `started` plus the time this request may take
     operation: Operation | None = None  # gateway; api already, so that the answer to a wrong body has its headers
     requested_model: str | None = None  # gateway
     stream: bool = False  # gateway
+    call: Call | None = None  # gateway
+    model_label: str = "other"  # gateway/target: the model's name if the catalog or LiteLLM's table has it
+    cache_status: str = "BYPASS"  # gateway/layers
+    route_reason: str | None = None  # routing
     provider: str | None = None  # routing: who really answered
     upstream_model: str | None = None  # routing: the name that was sent on
     attempts: list[Attempt] = field(default_factory=list)  # routing
+    usage: Usage | None = None  # routing: of all attempts together; `None` while nobody told or counted it
+    cost_usd: float | None = None  # routing; `None` as long as the usage or the price is unknown
+    events: list[Event] = field(default_factory=list)  # whoever made it happen
     reply: Reply | None = None  # gateway
     status: int | None = None  # middleware/observe: the HTTP status that went out
     error_code: str | None = None  # middleware/errors, api/replies (after the first byte)
+    ended: float | None = None  # gateway/record: just before its last byte goes out, then just after
+    recorded: bool = False  # gateway/record: it is over, and everybody was told
     # Why the task of this request is being cancelled, written just before by whoever is first to do so:
     # middleware/disconnect, middleware/inflight, api/replies.
     cancelled_by: GatewayError | None = None
@@ -144,7 +236,7 @@ class Exchange(Struct):
         upstream_ms = self.upstream_s * 1e3
         own_ms = max(0.0, total_ms - upstream_ms)
         headers = [
-            (b"x-cache-status", b"BYPASS"),
+            (b"x-cache-status", self.cache_status.encode()),
             (b"x-attempts", b"%d" % len(self.attempts)),
             (b"openai-processing-ms", b"%d" % total_ms),
             (b"x-overhead-ms", b"%.2f" % own_ms),
@@ -154,9 +246,16 @@ class Exchange(Struct):
             model = (self.reply.model if self.reply else None) or self.upstream_model
             headers.append((b"x-provider", self.provider.encode("ascii", "replace")))
             headers.append((b"x-model", _one_line(model)))
+        if self.cost_usd is not None and not self.stream:
+            headers.append((b"x-cost-usd", usd(self.cost_usd).encode()))
         if self.reply is not None:
             headers += self.reply.headers
         return headers
+
+
+def usd(amount: float) -> str:
+    """Write an amount to the billionth of a dollar, without an exponent: tokens cost millionths."""
+    return f"{amount:.9f}".rstrip("0").rstrip(".") or "0"
 
 
 def _one_line(text: str) -> bytes:

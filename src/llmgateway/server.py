@@ -1,10 +1,14 @@
 """Serves the application: its socket and its worker processes."""
 
+import glob
+import os
 import resource
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -14,7 +18,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from llmgateway import __version__
 from llmgateway.answering import Protocol
-from llmgateway.app import create_app
+from llmgateway.app import create_app, workers_folder
 from llmgateway.lifespan import settle
 from llmgateway.settings import Settings, warnings, without_effect
 from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
@@ -42,12 +46,12 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
         sink.close()
         return 1
     _say_hello(logger, settings, listening)
-    if settings.workers > 1 or reload:
-        # A worker process builds its own application from its environment, which it inherits.
-        config = configuration("llmgateway.app:create_worker_app", settings, reload=reload)
-    else:
-        config = configuration(create_app(settings, environ, logger=logger), settings)
-        settle()
+    try:
+        config = _configured(settings, environ, logger, reload=reload)
+    except OSError as error:
+        logger.critical("cannot_start", reason=str(error))
+        sink.close()
+        return 1
     raise_file_limit()
     # uvicorn sends itself the signal it ended by once more, and an orderly end is no failure.
     signal.signal(signal.SIGTERM, _leave)
@@ -58,6 +62,38 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     finally:
         sink.close()
     return 0
+
+
+def _configured(
+    settings: Settings, environ: Mapping[str, str], logger: FilteringBoundLogger, *, reload: bool
+) -> uvicorn.Config:
+    if settings.workers == 1 and not reload:
+        config = configuration(create_app(settings, environ, logger=logger), settings)
+        settle()
+        return config
+    # A worker process builds its own application from its environment, which it inherits.
+    make_workers_folder(workers_folder(settings.data_dir, os.getpid()))
+    return configuration("llmgateway.app:create_worker_app", settings, reload=reload)
+
+
+def make_workers_folder(folder: Path) -> None:
+    """Make it anew, and remove those of servers that are gone: their figures have ended with them."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    host, _, _ = folder.name.rpartition("-")
+    for left in folder.parent.glob(f"{glob.escape(host)}-*"):
+        if left == folder or not _lives(left.name.rpartition("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
 
 
 def _run(config: uvicorn.Config, listening: socket.socket) -> None:

@@ -13,8 +13,9 @@ from llmgateway.exchange import Attempt, Complete, Exchange, Streamed, Usage
 from tests.api.answering import Chunks
 from tests.asgi import Client, Stalling
 from tests.conftest import Serve
+from tests.deployments import deployment
 from tests.upstreams.server import Player
-from tests.upstreams.step import stream_step
+from tests.upstreams.step import Piece, Step
 
 A, B, DONE = b'data: {"a":1}\n\n', b'data: {"b":2}\n\n', b"data: [DONE]\n\n"
 COMMENT = b": keep-alive\n\n"
@@ -23,7 +24,7 @@ COMMENT = b": keep-alive\n\n"
 def answered() -> Exchange:
     """An exchange whose model call was answered."""
     exchange = Exchange(operation="chat", provider="main", upstream_model="gpt-4o")
-    exchange.attempts = [Attempt("main", "gpt-4o", exchange.started, exchange.started)]
+    exchange.attempts = [Attempt(deployment(), exchange.started, exchange.started)]
     return exchange
 
 
@@ -70,8 +71,8 @@ async def test_a_stream_goes_out_chunk_by_chunk_unchanged() -> None:
     await stream.relay(Streamed(chunks, Usage()))
 
     assert stream.started
-    assert bodies(client) == [A, B, A + DONE, b""]
-    assert [message.get("more_body", False) for message in client.sent[1:]] == [True, True, True, False]
+    assert bodies(client) == [A, B, A + DONE]
+    assert [message.get("more_body", False) for message in client.sent[1:]] == [True, True, False]
     assert chunks.closed == 1
 
 
@@ -115,7 +116,7 @@ async def test_the_200_goes_out_after_a_while_without_an_event() -> None:
     assert (client.status, bodies(client)) == (200, [COMMENT])
     await stream.relay(Streamed(Chunks(A, DONE)))
 
-    assert bodies(client) == [COMMENT, A, DONE, b""]
+    assert bodies(client) == [COMMENT, A, DONE]
     assert [message["type"] for message in client.sent].count("http.response.start") == 1
 
 
@@ -125,7 +126,7 @@ async def test_comments_keep_a_silent_stream_open() -> None:
     await opened(answered(), client, commit_after_s=0.05, keep_alive_s=0.05).relay(Streamed(Chunks(A, 0.28, DONE)))
 
     assert bodies(client)[0] == A
-    assert bodies(client)[-2:] == [DONE, b""]
+    assert bodies(client)[-1] == DONE
     assert 3 <= bodies(client).count(COMMENT) <= 6
 
 
@@ -328,8 +329,8 @@ async def test_a_reader_that_does_not_even_read_the_comment_is_ended_with_its_ti
 
 
 async def test_a_reader_that_does_not_read_the_end_is_ended_with_its_time() -> None:
-    """The last chunk fills the buffers: only the end is left to send, and it waits."""
-    client = Stalling(takes=3)
+    """The last event fills the buffers: only the end is left to send, and it waits."""
+    client = Stalling(takes=2)
     limited = Limited(client, A, DONE)
 
     assert await limited.run() < 0.4
@@ -368,7 +369,7 @@ async def test_a_reader_that_reads_within_its_time_is_not_ended() -> None:
         await limited.run()
 
     assert limited.exchange.cancelled_by is None
-    assert [body for body in bodies(client) if body != COMMENT] == [A, B, DONE, b""]
+    assert [body for body in bodies(client) if body != COMMENT] == [A, B, DONE]
 
 
 async def test_a_silent_upstream_is_not_held_against_the_reader() -> None:
@@ -431,13 +432,27 @@ async def test_a_blocked_stream_is_looked_at_no_more_often_than_a_silent_one(dea
     assert 1 <= deadline.looks <= 8
 
 
+async def test_the_clients_answer_ends_with_the_last_event_although_the_upstream_keeps_its_connection_open() -> None:
+    client = Client()
+    relaying = asyncio.ensure_future(opened(answered(), client).relay(Streamed(Chunks(A, DONE, 10.0))))
+
+    await asyncio.sleep(0.05)
+
+    assert client.complete
+    assert bodies(client) == [A, DONE]
+    relaying.cancel()
+    await asyncio.wait([relaying])
+
+
 async def test_a_socket_that_is_never_read_from_holds_no_place_for_ever(
     gateway: Serve, provider: Player, catalog: str
 ) -> None:
     """The whole stream is one event, larger than all buffers: only its end is left when they are full."""
     served = await gateway(catalog, stream_commit_after_s=0.1)
     event = b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":"stop"}]}\n\n' % (b"x" * 20_000_000)
-    provider.script(stream_step([event + DONE]))
+    provider.script(
+        Step(headers={"content-type": "text/event-stream"}, pieces=(Piece(event), Piece(DONE, 0.2)), framing="chunked")
+    )
     body = b'{"model":"chat","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]), limit=1024)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Timeout-Seconds: 1\r\nContent-Length: %d\r\n\r\n"

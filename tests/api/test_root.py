@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from llmgateway.api.root import routes
+from tests.api.ledger.books import ready
 from tests.conftest import Serve
 
 
@@ -29,12 +30,16 @@ def test_every_address_people_type_says_what_is_served(client: TestClient, path:
 
 async def test_all_that_is_named_is_served(gateway: Serve) -> None:
     served = await gateway()
+    await ready(served)
     named = (await served.client.get("/")).json()
 
     for path in (named["docs"], named["openapi"]):
         assert (await served.client.get(path)).status_code == 200
+    question = {"model": "demo/echo", "messages": [{"role": "user", "content": "Hi"}]}
+    answered = await served.client.post("/v1/chat/completions", json=question)
+    request_id = answered.headers["x-gateway-request-id"]
     for endpoint in named["endpoints"]:
-        method, path = endpoint.replace("{id}", "demo/echo").split(" ")
+        method, path = endpoint.replace("{id}", "demo/echo").replace("{request_id}", request_id).split(" ")
         answer = await served.client.request(method, path)
         # An empty body is wrong for a model call, but it has come to one.
         assert answer.status_code == (400 if method == "POST" else 200), endpoint

@@ -10,7 +10,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from llmgateway.api.calls import ReplyTimes
-from llmgateway.api.routes import Paths, model_calls
+from llmgateway.api.routes import OPERATIONS, Paths, model_calls
+from llmgateway.errors import OverloadedError
 from llmgateway.exchange import Complete
 from tests.api.answering import Answering
 from tests.asgi import Client, scope_of
@@ -132,3 +133,18 @@ async def test_a_head_request_is_answered_without_a_body(gateway: Serve) -> None
 
     assert (page.status_code, page.content) == (200, b"")
     assert (call.status_code, call.content, call.headers["allow"]) == (405, b"", "POST")
+
+
+@pytest.mark.parametrize("path", sorted(OPERATIONS))
+async def test_a_call_that_is_refused_before_its_body_is_read_is_a_model_call_all_the_same(path: str) -> None:
+    """503, 413 and later 401: what the guards refuse is counted, and answered, as what it was meant to be."""
+
+    async def refuse(_: Scope, __: Receive, ___: Send) -> None:
+        raise OverloadedError("full")
+
+    scope, client = scope_of(path=path), Client()
+    with pytest.raises(OverloadedError):
+        await Paths(dict.fromkeys(OPERATIONS, refuse), [])(scope, client.receive, client.send)
+
+    assert scope["exchange"].operation == OPERATIONS[path]
+    assert (b"x-attempts", b"0") in scope["exchange"].headers()

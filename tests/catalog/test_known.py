@@ -2,6 +2,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +79,8 @@ def test_the_table_costs_little_time_and_memory_and_not_litellms_import() -> Non
 
 def test_an_odd_row_costs_that_row_only() -> None:
     table = known.decode(b"""{
-        "good": {"litellm_provider": "groq", "mode": "chat", "max_tokens": "9", "input_cost_per_token": 1e-06},
+        "good": {"litellm_provider": "groq", "mode": "chat", "max_tokens": "9", "input_cost_per_token": 1e-06,
+                 "output_cost_per_token": 2},
         "odd": {"litellm_provider": 5, "mode": "chat"},
         "image": {"litellm_provider": "openai", "mode": "image_generation"},
         "bare": {}
@@ -86,7 +88,7 @@ def test_an_odd_row_costs_that_row_only() -> None:
 
     assert list(table) == ["good"]
     assert table["good"].context_length is None
-    assert table["good"].prices == Prices(1e-06, 0.0)
+    assert table["good"].prices == Prices(1e-06, 2.0)
 
 
 def test_reading_twice_is_free() -> None:
@@ -101,4 +103,42 @@ def test_without_litellm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
     with pytest.raises(ModuleNotFoundError, match="install"):
-        known.known_models.__wrapped__()
+        known.loaded.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file"), (b"", "truncated"), (b'{"gpt-4o": {"mode"', "truncated"), (b"[]", "Expected"),
+     (b"\xff\xfe", "malformed"), (b"{}", "no model")],
+)  # fmt: skip
+def test_pitfall_037_a_table_that_cannot_be_read_leaves_models_without_a_price_and_says_so(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "prices.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    table, fault = known.read(path)
+
+    assert table == {}
+    assert fault is not None
+    assert reason in fault
+    assert "no price" in fault
+
+
+def test_pitfall_043_a_model_whose_row_says_no_price_has_none() -> None:
+    table = known.decode(b"""{
+        "free": {"mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 0},
+        "by-the-hour": {"mode": "chat", "input_cost_per_second": 0.1},
+        "half": {"mode": "chat", "input_cost_per_token": 1e-06},
+        "words": {"mode": "chat", "input_cost_per_token": "1e-06", "output_cost_per_token": "much"},
+        "embed": {"mode": "embedding", "input_cost_per_token": 1e-06}
+    }""")
+
+    assert {name: model.prices for name, model in table.items()} == {
+        "free": Prices(0.0, 0.0),
+        "by-the-hour": None,
+        "half": None,
+        "words": None,
+        "embed": Prices(1e-06, 0.0),
+    }

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from llmgateway.catalog import known
 from llmgateway.catalog.load import CatalogError, load
 from llmgateway.catalog.model import Limits, Prices
 from llmgateway.catalog.snapshot import Catalog
@@ -66,7 +67,9 @@ def test_a_model_of_the_file_has_its_accounts_keys_and_what_litellm_knows() -> N
         "https://one.example/v1",
         "openai",
     )
-    assert (first.context_length, first.prices) == (128000, Prices(2.5e-06, 1e-05, 1.25e-06))
+    assert first.context_length == 128000
+    assert first.prices is not None
+    assert (first.prices.input, first.prices.output, first.prices.cached) == (2.5e-06, 1e-05, 1.25e-06)
     assert "vision" in first.capabilities
     assert (second.account.wire, second.account.api_version, second.context_length) == ("azure", "2025-01-01", None)
 
@@ -270,3 +273,35 @@ def test_the_example_loads_without_any_key_and_with_all() -> None:
     assert len(full.warnings) == len(bare.warnings) - 3
     assert full.accounts["openai"].api_key == "k"
     assert "aws_access_key_id" not in bare.accounts["bedrock"].options
+
+
+def test_prices_of_every_kind_are_read_exactly() -> None:
+    kinds = "input: 2.55, output: 10, cached: 0.1, cache_write: 3.3, cache_write_1h: 6, reasoning: 12, audio_input: 40"
+    more = "audio_output: 80, image_input: 5, image_output: 30"
+    text = f"""
+providers: {{one: {{provider: openai, api_key: sk-1}}}}
+models: [{{name: m, prices_per_million: {{{kinds}, {more}}}, deployments: [{{provider: one, model: x}}]}}]
+"""
+    model = load(text, {}).resolve("m")
+
+    assert model is not None
+    assert model.deployments[0].prices == Prices(
+        2.55e-06, 1e-05, 1e-07, 3.3e-06, 6e-06, 1.2e-05, 4e-05, 8e-05, 5e-06, 3e-05
+    )
+
+
+def test_the_built_in_models_cost_nothing_rather_than_something_unknown() -> None:
+    model = load(None, {}).resolve("demo/echo")
+
+    assert model is not None
+    assert model.deployments[0].prices == Prices(0.0, 0.0)
+
+
+def test_pitfall_037_a_damaged_table_is_a_warning_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "loaded", lambda: ({}, "the table is damaged"))
+    catalog = load(None, {"OPENAI_API_KEY": "sk-1"})
+    model = catalog.resolve("gpt-4o")
+
+    assert catalog.warnings == ("the table is damaged",)
+    assert model is not None
+    assert model.deployments[0].prices is None

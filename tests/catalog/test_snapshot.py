@@ -206,3 +206,23 @@ def test_a_name_that_can_be_called_can_be_described() -> None:
     assert described is not None
     assert described.id == "groq/some-model-of-tomorrow"
     assert catalog.describe("groq//nothing") is None
+
+
+def test_every_kind_of_price_that_is_known_is_shown_without_losing_a_digit() -> None:
+    kinds = "input: 0.0375, output: 10, cached: 0.1, cache_write: 2.55, reasoning: 12, audio_input: 40, image_input: 5"
+    text = f"""
+providers: {{main: {{provider: openai, api_key: sk-1}}}}
+models: [{{name: m, prices_per_million: {{{kinds}}}, deployments: [{{provider: main, model: x}}]}}]
+"""
+    model = load(text, {}).describe("m")
+
+    assert model is not None
+    assert dict(model.pricing) == {
+        "prompt": "0.0000000375",
+        "completion": "0.00001",
+        "input_cache_read": "0.0000001",
+        "input_cache_write": "0.00000255",
+        "internal_reasoning": "0.000012",
+        "audio": "0.00004",
+        "image": "0.000005",
+    }

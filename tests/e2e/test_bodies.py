@@ -100,7 +100,7 @@ async def test_pitfall_142_an_endless_chunked_body_costs_no_memory(gateway: Serv
     except httpx2.TransportError:
         # The connection ended while the client was still sending.
         assert served.logs()
-    line = await served.logged("http_request", status=413)
+    line = await served.logged("llm_request_error", status=413)
 
     assert line["error_code"] == "request_too_large"
     assert psutil.Process().memory_info().rss - before < 40 * MIB

@@ -220,3 +220,21 @@ async def test_what_is_no_request_passes() -> None:
     await Disconnect(app)(scope, receive, send)
 
     assert seen == [(scope, receive, send)]
+
+
+async def test_after_its_last_byte_nobody_can_leave() -> None:
+    """What still runs then gives the upstream's connection back, and must not be cut off from it."""
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
+        await receive()
+        await asyncio.sleep(0.15)
+        scope["exchange"].recorded = True
+        client.leave()
+        await asyncio.sleep(0.1)
+        ended.set()
+
+    client = Client({"type": "http.request", "body": b"", "more_body": False})
+    await Disconnect(app)(scope_of(), client.receive, client.send)
+
+    assert ended.is_set()

@@ -5,11 +5,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.routing.attempt import Attempts, TimeLimits
+from llmgateway.routing.charge import Charge
+from llmgateway.tokens import TokenCounter
 
 Answer = Callable[[], Awaitable[Reply]]
 DEPLOYMENT = Deployment(Account("main", "openai", "openai"), "gpt-4o")
 CALL = Call("chat", "chat", b"{}")
 STREAM = Call("chat", "chat", b"{}", stream=True)
+CHARGE = Charge(TokenCounter())
 
 
 class Scripted:
@@ -33,7 +36,7 @@ class Scripted:
 
 
 def attempts(upstream: Scripted, **limits: float) -> Attempts:
-    return Attempts({"openai": upstream}, TimeLimits(**limits))
+    return Attempts({"openai": upstream}, TimeLimits(**limits), charge=CHARGE)
 
 
 def exchange(within_s: float | None = None) -> Exchange:

@@ -3,10 +3,12 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from llmgateway.catalog.model import Prices
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
-from llmgateway.exchange import Attempt, Exchange
+from llmgateway.exchange import Attempt, Exchange, Streamed, Usage
 from llmgateway.routing.meter import MeteredChunks
-from tests.routing.scripted import exchange, pieces
+from tests.deployments import deployment
+from tests.routing.scripted import CHARGE, DEPLOYMENT, STREAM, exchange, pieces
 
 
 async def paced(pause_s: float, count: int = 3) -> AsyncGenerator[bytes]:
@@ -18,9 +20,9 @@ async def paced(pause_s: float, count: int = 3) -> AsyncGenerator[bytes]:
 def metered(
     chunks: AsyncGenerator[bytes], *, idle_s: float = 5, within_s: float | None = None
 ) -> tuple[MeteredChunks, Attempt]:
-    attempt = Attempt("main", "m", 0.0)
+    attempt = Attempt(DEPLOYMENT, 0.0)
     made: Exchange = exchange(within_s)
-    return MeteredChunks(chunks, attempt, made, idle_s=idle_s), attempt
+    return MeteredChunks(Streamed(chunks), STREAM, attempt, made, idle_s=idle_s, charge=CHARGE), attempt
 
 
 async def test_pitfall_007_a_pause_below_the_limit_passes() -> None:
@@ -102,3 +104,48 @@ async def test_an_upstreams_failure_is_written_down() -> None:
         await anext(chunks)
 
     assert attempt.outcome == "provider_unavailable"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+async def test_usage_and_cost_are_there_before_the_last_chunk_is() -> None:
+    stream = Streamed(pieces(b"data: {}\n\n", DONE), usage=Usage(7, 3))
+    asked = exchange()
+    attempt = Attempt(deployment(prices=Prices(0.5, 1.0)), 0.0)
+    chunks = MeteredChunks(stream, STREAM, attempt, asked, idle_s=5, charge=CHARGE)
+
+    await anext(chunks)
+    before = asked.usage
+    assert await anext(chunks) == DONE
+
+    assert (before, asked.usage, asked.cost_usd, attempt.outcome) == (None, Usage(7, 3), 6.5, "ok")
+    await chunks.aclose()
+    assert (asked.usage, attempt.outcome) == (Usage(7, 3), "ok"), "an end after the end changes nothing"
+
+
+async def test_pitfall_024_what_was_sent_before_the_client_left_is_counted() -> None:
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three four five"}}]}\n\n'
+    stream = Streamed(pieces(said, said, DONE))
+    asked = exchange()
+    chunks = MeteredChunks(stream, STREAM, Attempt(DEPLOYMENT, 0.0), asked, idle_s=5, charge=CHARGE)
+
+    await anext(chunks)
+    await chunks.aclose()
+    await chunks.aclose()
+
+    assert asked.usage is not None
+    assert asked.usage.estimated
+    assert 4 <= asked.usage.completion_tokens <= 6
+
+
+async def test_what_passed_can_be_asked_for() -> None:
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+    stream = Streamed(pieces(said, DONE))
+    chunks = MeteredChunks(stream, STREAM, Attempt(DEPLOYMENT, 0.0), exchange(), idle_s=5, charge=CHARGE)
+
+    assert [chunk async for chunk in chunks] == [said, DONE]
+
+    assert stream.heard is not None
+    assert stream.heard.text() == "hello"
+    assert b"[DONE]" in stream.heard.tail()

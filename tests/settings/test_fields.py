@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmgateway.settings import OTHER_NAMES, Settings, fields, load_settings, name_of
+from llmgateway.settings import OTHER_NAMES, Settings, fields, load_settings, name_of, secret_values
 from llmgateway.settings.fields import is_secret
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / ".env.example"
@@ -77,3 +77,19 @@ def test_everything_that_names_a_key_or_login_is_secret() -> None:
     assert secret == {path for path in SETTINGS if re.search(r"_keys?$|_url$", path)}
     assert all(field.repr is False for path, field in SETTINGS.items() if path in secret)
     assert set(Settings.model_fields) > {"otel", "sources"}
+
+
+def test_every_secret_is_known_to_whoever_hides_them() -> None:
+    settings = load_settings(
+        {
+            "LLMGATEWAY_ADMIN_KEY": "admin-1",
+            "LLMGATEWAY_AUTH__GATEWAY_KEYS": "first-1,second-1",
+            "DATABASE_URL": "postgresql://user:p%40ss@db:5432/gateway",
+            "REDIS_URL": "redis://redis:6379/0",
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20collector-1, x-team=blue",
+        }
+    )
+
+    found = set(secret_values(settings))
+
+    assert found == {"admin-1", "first-1", "second-1", "p@ss", "Bearer collector-1", "blue"}

@@ -18,7 +18,6 @@ def test_settings_whose_part_is_not_built_are_named_as_they_were_written() -> No
         "CACHE_TTL",
         "LLMGATEWAY_ADMIN_KEY",
         "LLMGATEWAY_RETRY__JOBS__MAX_RETRIES",
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
     ]
 
 

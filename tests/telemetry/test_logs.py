@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from llmgateway.telemetry.logs import (
     StdlibLines,
     build_logger,
     format_for,
+    hide_secrets,
     standard_sink,
     take_over_stdlib,
 )
@@ -30,10 +31,10 @@ from llmgateway.telemetry.logs import (
 class Kept:
     """A logger whose lines stay in memory."""
 
-    def __init__(self, log_format: LogFormat = "json", level: str = "debug") -> None:
+    def __init__(self, log_format: LogFormat = "json", level: str = "debug", secrets: Sequence[str] = ()) -> None:
         self._stream = io.BytesIO()
         self.sink = LineSink(self._stream)
-        self.logger: FilteringBoundLogger = build_logger(self.sink, level=level, log_format=log_format)
+        self.logger: FilteringBoundLogger = build_logger(self.sink, level=level, log_format=log_format, secrets=secrets)
 
     @property
     def text(self) -> str:
@@ -262,7 +263,7 @@ async def test_a_reader_that_stalls_holds_up_nothing(pipe: Pipe) -> None:
     assert longest_s < 0.5, "the loop went on"
     assert set(kept) == {line}
     assert (lost["event"], lost["level"], lost["count"]) == ("log_lines_dropped", "warning", written - len(kept))
-    assert lost["count"] > 0
+    assert sink.dropped_total == lost["count"] > 0
 
 
 async def test_a_stall_that_ends_is_caught_up_with(pipe: Pipe) -> None:
@@ -294,6 +295,7 @@ def test_a_reader_that_left_fails_nobody(pipe: Pipe) -> None:
     sink.close()
 
     assert pipe.writer.closed is False
+    assert sink.dropped_total == 2
 
 
 async def test_flushing_and_closing_twice_changes_nothing() -> None:
@@ -336,6 +338,58 @@ def test_libraries_lines_come_in_the_same_form() -> None:
     assert (second["event"], second["level"]) == ("it failed", "error")
     assert second["traceback"].endswith("'gone'\n")
     assert "traceback" not in first
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_pitfall_099_no_line_holds_a_key(log_format: LogFormat) -> None:
+    plain, later, shaped = "plain-word-of-mistral", "another/word+of=mine", "sk-proj-abcdef0123456789"
+    kept = Kept(log_format, secrets=[plain])
+    hide_secrets(kept.logger, [later])
+
+    for secret in (plain, later, shaped):
+        kept.logger.info("event", told=secret, text=f"\n{secret}", deep={"er": [secret]}, api_key=secret)
+        try:
+            int(secret)
+        except ValueError:
+            kept.logger.exception("failed")
+    library = logging.Logger("library")  # noqa: LOG001  one that nobody else knows
+    library.addHandler(StdlibLines(kept.logger))
+    library.warning("headers: %s", {"authorization": f"Bearer {plain}", "x-api-key": later})
+
+    for secret in (plain, later, shaped):
+        assert secret not in kept.text
+    assert kept.text.count("[key removed]") >= 17
+    assert "invalid literal for int() with base 10: '[key removed]'" in kept.text
+
+
+def test_pitfall_073_the_same_message_is_told_once_in_ten_seconds() -> None:
+    kept = Kept()
+    now = 100.0
+    library = logging.Logger("redis")  # noqa: LOG001  one that nobody else knows
+    library.addHandler(StdlibLines(kept.logger, clock=lambda: now))
+
+    for second in range(25):
+        for number in range(100):
+            library.warning("no connection (%d)", number)
+        library.error("no connection (%d)", second)
+        now = 101.0 + second
+
+    warnings = [(line["event"], line.get("repeated")) for line in kept.lines if line["level"] == "warning"]
+    assert warnings == [("no connection (0)", None), ("no connection (0)", 999), ("no connection (0)", 999)]
+    assert [line.get("repeated") for line in kept.lines if line["level"] == "error"] == [None, 9, 9]
+
+
+def test_messages_without_end_fill_no_memory() -> None:
+    kept = Kept()
+    lines = StdlibLines(kept.logger)
+    library = logging.Logger("library")  # noqa: LOG001  one that nobody else knows
+    library.addHandler(lines)
+
+    for number in range(3_000):
+        library.warning(f"message {number}")
+
+    assert len(kept.lines) == 3_000
+    assert len(lines._told) <= 1_000  # noqa: SLF001  its memory is what is asked about
 
 
 @pytest.mark.parametrize(

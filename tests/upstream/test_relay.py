@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -377,3 +378,17 @@ async def test_closing_the_relay_leaves_the_connections_to_their_owner(relay: Re
     await relay.close()
 
     await complete(relay, at(provider), call())
+
+
+async def test_trace_headers_go_out_as_lines_of_their_own(relay: Relay, provider: Player) -> None:
+    """And nothing else does, by whatever name or with whatever in it."""
+    provider.always(OK)
+    given = (("traceparent", "00-1-2-01"), ("baggage", "k=v\r\nevil: 1"), ("authorization", "x"), ("tracestate", "é"))
+    await relay.send(at(provider), msgspec.structs.replace(call(), trace_headers=given))
+    await relay.send(at(provider), call())
+    first, second = provider.requests
+
+    assert first.headers["traceparent"] == "00-1-2-01"
+    assert not {"evil", "baggage", "tracestate"} & first.headers.keys()
+    assert first.headers["authorization"] == second.headers["authorization"] == "Bearer sk-upstream"
+    assert "traceparent" not in second.headers

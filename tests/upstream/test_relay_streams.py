@@ -336,3 +336,23 @@ async def test_pitfall_001_an_error_in_one_piece_with_the_end_is_no_end(relay: R
 
     with pytest.raises(UpstreamError, match="broke"):
         await whole(await start(relay, provider))
+
+
+@pytest.mark.parametrize("end", [DONE, b""], ids=["done", "left out"])
+async def test_the_usage_is_there_before_the_stream_ends_is_known(relay: Relay, provider: Player, end: bytes) -> None:
+    pieces = [word("one"), STOP, event(choices=[], usage=usage(9, 3)), *([end] if end else [])]
+    provider.always(stream_step(pieces))
+    reply = await start(relay, provider)
+    told = [(reply.usage, reply.model) async for chunk in reply.chunks if chunk.endswith(DONE)]
+    await reply.chunks.aclose()
+
+    assert told == [(Usage(9, 3, 2, 1), "m-1")]
+
+
+async def test_what_was_told_before_a_stream_broke_off_is_kept(relay: Relay, provider: Player) -> None:
+    provider.always(stream_step([word("one", usage=usage(9, 1)), word("two")]).cut(pieces=2))
+    reply = await start(relay, provider)
+    with pytest.raises(UpstreamError):
+        await whole(reply)
+
+    assert reply.usage == Usage(9, 1, 2, 1)

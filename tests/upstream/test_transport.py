@@ -42,6 +42,23 @@ async def test_pitfall_077_connections_are_kept(transport: Transport) -> None:
         assert player.connections == 1
 
 
+async def test_connections_are_counted_by_account_and_use(transport: Transport) -> None:
+    other = Account(name="other", provider="ollama", wire="litellm")
+    limited = Account(name="main", provider="ollama", wire="litellm", limits=Limits(concurrent=3))
+    async with Player(OllamaWire()) as player:
+        await ask(transport, player)
+        await ask(transport, player, limited)
+        player.always(lambda step: step.delayed(30))
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, transport, player, ACCOUNT)
+            group.start_soon(ask, transport, player, other)
+            await player.until(lambda: player.in_flight == 2)
+            counts = transport.connections()
+            group.cancel_scope.cancel()
+
+    assert counts == {("main", "idle"): 1, ("main", "busy"): 1, ("other", "idle"): 0, ("other", "busy"): 1}
+
+
 async def test_pitfall_074_many_accounts_and_changed_limits_disturb_no_call(transport: Transport) -> None:
     async with Player(OllamaWire()) as player:
         player.always(lambda step: step.delayed(0.05))

@@ -62,3 +62,13 @@ def test_a_failure_says_so_in_one_of_two_ways(body: bytes) -> None:
 
     assert answer is not None
     assert answer.is_failure
+
+
+def test_a_tier_that_is_no_text_costs_the_tier_only() -> None:
+    answer = read_answer(
+        b'{"choices": [], "model": "m", "service_tier": {"type": "flex"}, "usage": {"prompt_tokens": 3}}'
+    )
+
+    assert answer is not None
+    assert answer.usage is not None
+    assert (answer.service_tier, answer.usage.prompt_tokens, answer.model) == (None, 3, "m")

@@ -17,6 +17,8 @@ from llmgateway.wire.requests import Asked
 # Above this size a body is parsed in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
 
+Started = Callable[[Exchange], None]
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyTimes:
@@ -32,25 +34,34 @@ class ModelCalls:
 
     Args:
         read: Checks a body and returns what the gateway must know of it.
+        started: Told of each call that begins; `None` when nobody wants to know.
     """
 
     def __init__(
-        self, operation: Operation, read: Callable[[bytes], Asked], *, gateway: Gateway, times: ReplyTimes
+        self,
+        operation: Operation,
+        read: Callable[[bytes], Asked],
+        *,
+        gateway: Gateway,
+        times: ReplyTimes,
+        started: Started | None = None,
     ) -> None:
         self._operation = operation
         self._read = read
         self._gateway = gateway
         self._times = times
+        self._started = started
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             path, method = scope["path"], scope["method"]
             raise MethodNotAllowedError(f"{path} takes POST, not {method[:20]}.", details={"allow": "POST"})
         exchange: Exchange = scope["exchange"]
-        # Known before the body is: an answer to a wrong one is a model call's answer all the same.
-        exchange.operation = self._operation
         exchange.deadline = exchange.started + self._allowed_s(scope)
         call = await self._call(scope["body"])
+        if self._started is not None:
+            exchange.requested_model, exchange.stream = call.model, call.stream
+            self._started(exchange)
         if call.stream:
             await self._stream(exchange, call, send)
             return
@@ -69,6 +80,7 @@ class ModelCalls:
             body=body,
             stream=bool(asked.stream) and self._operation != "embedding",
             include_usage=bool(options and options.include_usage),
+            user=asked.user if isinstance(asked.user, str) else None,
         )
 
     async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:

@@ -38,24 +38,32 @@ def routes(
 
     async def health(_: Request) -> Response:
         timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return _answer({"status": "ok", "version": version, "timestamp": timestamp})
+        return answer({"status": "ok", "version": version, "timestamp": timestamp})
 
     async def live(_: Request) -> Response:
-        return _answer({"status": "alive"})
+        return answer({"status": "alive"})
 
     async def ready(_: Request) -> Response:
-        results = await run_checks(checks or {})
-        shown = dict.fromkeys(_PARTS, "not configured") | {part: text for part, (_, text) in results.items()}
-        # The reason names files of the host: it is in the log, for those who may read that.
-        shown["config"] = "ok" if catalog_fault() is None else "reload failed, the previous catalog is served"
-        status = "ready" if all(is_ready for is_ready, _ in results.values()) else "not_ready"
-        return _answer({"status": "draining" if draining() else status, "checks": shown})
+        status, shown = await readiness(draining=draining, catalog_fault=catalog_fault, checks=checks)
+        return answer({"status": status, "checks": shown})
 
     return [
         Route("/health", health, methods=["GET"]),
         *(Route(path, live, methods=["GET"]) for path in _LIVE),
         *(Route(path, ready, methods=["GET"]) for path in _READY),
     ]
+
+
+async def readiness(
+    *, draining: Callable[[], bool], catalog_fault: Callable[[], str | None], checks: Mapping[str, Check] | None
+) -> tuple[str, dict[str, str]]:
+    """Say whether requests may come, `ready`, `not_ready` or `draining`, and what each part said."""
+    results = await run_checks(checks or {})
+    shown = dict.fromkeys(_PARTS, "not configured") | {part: text for part, (_, text) in results.items()}
+    # The reason names files of the host: it is in the log, for those who may read that.
+    shown["config"] = "ok" if catalog_fault() is None else "reload failed, the previous catalog is served"
+    status = "ready" if all(is_ready for is_ready, _ in results.values()) else "not_ready"
+    return "draining" if draining() else status, shown
 
 
 async def run_checks(checks: Mapping[str, Check]) -> dict[str, tuple[bool, str]]:
@@ -83,7 +91,8 @@ async def _asked(check: Check) -> tuple[bool, str]:
     return (True, "ok") if result else (False, "failed")
 
 
-def _answer(body: Mapping[str, object]) -> Response:
+def answer(body: Mapping[str, object]) -> Response:
+    """Render what a probe is told; 503 unless its `status` says that all is well."""
     headers = {"cache-control": "no-store"}
     up = body["status"] in {"ok", "alive", "ready"}
     if not up:

@@ -16,6 +16,7 @@ _TWINS = {
     "/livez": "/health/live",
     "/v1/health/ready": "/health/ready",
     "/readyz": "/health/ready",
+    "/v1/health/detailed": "/health/detailed",
     "/v1": "/",
     "/v1/": "/",
 }

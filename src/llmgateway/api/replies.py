@@ -10,7 +10,7 @@ from starlette.types import Send
 from llmgateway.errors import GatewayError, InvalidRequestError
 from llmgateway.exchange import Complete, Exchange, Streamed
 from llmgateway.wire.errors import error_event
-from llmgateway.wire.sse import COMMENT
+from llmgateway.wire.sse import COMMENT, ENDS
 
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -57,12 +57,16 @@ class EventStream:
     async def relay(self, reply: Streamed) -> None:
         """Send every chunk as it comes, then the end. Raises: GatewayError when the answer breaks off."""
         chunks = reply.chunks
+        more = True
         try:
             async for chunk in chunks:
-                await self._write(chunk)
+                # The client's answer ends here; what follows only gives the upstream's connection back.
+                more = not chunk.endswith(ENDS)
+                await self._write(chunk, more=more)
         finally:
             await chunks.aclose()
-        await self._write(b"", more=False)
+        if more:
+            await self._write(b"", more=False)
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun: an error event, and no `[DONE]`."""

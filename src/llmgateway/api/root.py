@@ -21,9 +21,16 @@ def routes(version: str) -> list[Route]:
                     "POST /v1/embeddings",
                     "GET /v1/models",
                     "GET /v1/models/{id}",
+                    "GET /v1/requests/{request_id}",
+                    "GET /v1/usage",
                     "GET /health",
                     "GET /health/live",
                     "GET /health/ready",
+                    "GET /health/detailed",
+                    "GET /metrics",
+                    "GET /metrics/performance",
+                    "GET /metrics/trends",
+                    "GET /metrics/costs",
                 ],
             }
         )

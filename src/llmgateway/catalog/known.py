@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from llmgateway.catalog.model import Prices
+from llmgateway.catalog.prices import has_further, of_row
 
 _FILE = "model_prices_and_context_window_backup.json"
 _MODES = frozenset({"chat", "completion", "embedding"})
@@ -25,6 +26,13 @@ class _Row(msgspec.Struct, gc=False):
     input_cost_per_token: float | str | None = None
     output_cost_per_token: float | str | None = None
     cache_read_input_token_cost: float | str | None = None
+    cache_creation_input_token_cost: float | str | None = None
+    cache_creation_input_token_cost_above_1hr: float | str | None = None
+    output_cost_per_reasoning_token: float | str | None = None
+    input_cost_per_audio_token: float | str | None = None
+    output_cost_per_audio_token: float | str | None = None
+    input_cost_per_image_token: float | str | None = None
+    output_cost_per_image_token: float | str | None = None
     supports_vision: bool | None = None
     supports_audio_input: bool | None = None
     supports_audio_output: bool | None = None
@@ -53,27 +61,59 @@ _CAPABILITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What LiteLLM knows about one model; `None` where it does not say."""
+    """What LiteLLM knows about one model; `None` where it does not say.
+
+    Args:
+        priced: Its prices, or the row of the table that holds more than one a kind: few of them are ever asked for.
+    """
 
     provider: str
     mode: Literal["chat", "completion", "embedding"]
     context_length: int | None
     max_output_tokens: int | None
-    prices: Prices | None
+    priced: Prices | bytes | None
     capabilities: frozenset[str]
 
+    @property
+    def prices(self) -> Prices | None:
+        """What it costs; `None` when the table does not say."""
+        return of_row(self.priced, self.provider) if isinstance(self.priced, bytes) else self.priced
 
-@cache
+
 def known_models() -> Mapping[str, Known]:
     """Give the table by LiteLLM's model names, such as `gpt-4o` and `groq/llama-3.1-8b-instant`; read once.
 
     Raises:
         ModuleNotFoundError: LiteLLM is not installed.
     """
+    return loaded()[0]
+
+
+def fault() -> str | None:
+    """Say what is wrong with the table: then no model has a price unless the catalog says so."""
+    return loaded()[1]
+
+
+@cache
+def loaded() -> tuple[Mapping[str, Known], str | None]:
+    """Give the table and what is wrong with it. Raises: ModuleNotFoundError."""
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("litellm is not installed; install the package's requirements")
-    return decode((Path(spec.origin).parent / _FILE).read_bytes())
+    return read(Path(spec.origin).parent / _FILE)
+
+
+def read(path: Path) -> tuple[Mapping[str, Known], str | None]:
+    """Read LiteLLM's file; an empty table, and what is wrong, when it cannot be."""
+    try:
+        table = decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+    else:
+        if table:
+            return table, None
+        reason = "it holds no model"
+    return {}, f"LiteLLM's table of prices cannot be read ({reason}): models have no price unless the catalog says one"
 
 
 def decode(content: bytes) -> Mapping[str, Known]:
@@ -81,8 +121,8 @@ def decode(content: bytes) -> Mapping[str, Known]:
     raws = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
     decoder = msgspec.json.Decoder(_Row)
     shared: dict[frozenset[str], frozenset[str]] = {}
-    rows = ((name, _decoded(decoder, raw)) for name, raw in raws.items())
-    return {name: _known(row, shared) for name, row in rows if row is not None and row.mode in _MODES}
+    rows = ((name, raw, _decoded(decoder, raw)) for name, raw in raws.items())
+    return {name: _known(row, raw, shared) for name, raw, row in rows if row is not None and row.mode in _MODES}
 
 
 def find(provider: str, model: str) -> Known | None:
@@ -109,7 +149,7 @@ def _decoded(decoder: "msgspec.json.Decoder[_Row]", raw: msgspec.Raw) -> _Row | 
         return None
 
 
-def _known(row: _Row, shared: dict[frozenset[str], frozenset[str]]) -> Known:
+def _known(row: _Row, raw: msgspec.Raw, shared: dict[frozenset[str], frozenset[str]]) -> Known:
     capabilities = {capability for field, capability in _CAPABILITIES.items() if getattr(row, field)}
     if row.mode != "embedding":
         capabilities.add("streaming")
@@ -119,7 +159,7 @@ def _known(row: _Row, shared: dict[frozenset[str], frozenset[str]]) -> Known:
         mode=row.mode,  # type: ignore[arg-type]  # the caller kept only these modes
         context_length=_whole(row.max_input_tokens) or _whole(row.max_tokens),
         max_output_tokens=_whole(row.max_output_tokens),
-        prices=_prices(row),
+        priced=_priced(row, raw),
         capabilities=shared.setdefault(frozen, frozen),
     )
 
@@ -135,16 +175,26 @@ def _whole(number: float | str | None) -> int | None:
     return int(number) if isinstance(number, int | float) and number > 0 else None
 
 
-def _prices(row: _Row) -> Prices | None:
-    input_usd, output_usd, cached_usd = (
-        row.input_cost_per_token,
-        row.output_cost_per_token,
-        row.cache_read_input_token_cost,
-    )
-    if not isinstance(input_usd, float):
+def _priced(row: _Row, raw: msgspec.Raw) -> Prices | bytes | None:
+    content = bytes(raw)
+    input_usd, output_usd = _usd(row.input_cost_per_token), _usd(row.output_cost_per_token)
+    if has_further(content, has_input=input_usd is not None):
+        return content
+    if input_usd is None or (output_usd is None and row.mode != "embedding"):
         return None
-    return Prices(
-        input=input_usd,
-        output=output_usd if isinstance(output_usd, float) else 0.0,
-        cached=cached_usd if isinstance(cached_usd, float) else None,
+    kinds = (
+        row.cache_read_input_token_cost,
+        row.cache_creation_input_token_cost,
+        row.cache_creation_input_token_cost_above_1hr,
+        row.output_cost_per_reasoning_token,
+        row.input_cost_per_audio_token,
+        row.output_cost_per_audio_token,
+        row.input_cost_per_image_token,
+        row.output_cost_per_image_token,
     )
+    others: list[Any] = [_usd(price) for price in kinds]
+    return Prices(input_usd, output_usd or 0.0, *others)
+
+
+def _usd(price: float | str | None) -> float | None:
+    return price if isinstance(price, float) else None

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from llmgateway.catalog import known
 from llmgateway.catalog.check import UNKNOWN, check, nearest, says
 from llmgateway.catalog.model import Account, Deployment, Limits, Model, Prices
 from llmgateway.catalog.providers import account_of, accounts_from, providers
@@ -17,6 +19,7 @@ from llmgateway.catalog.yaml_text import Path, Text, read
 
 DEMO = Account(name="demo", provider="demo", wire="demo", security_level="high")
 _DEMO_MODELS = {"demo/echo": "echo", "demo/summary": "summary"}
+_FREE = Prices(0.0, 0.0)
 _MILLION = 1_000_000
 # Keys whose part is not built yet.
 _LATER_SECTIONS = ("auto", "equivalents", "limits", "webhooks", "integrations")
@@ -192,14 +195,14 @@ def _catalog(
     warnings: tuple[str, ...] = (),
     later: tuple[str, ...] = (),
 ) -> Catalog:
-    demo = {name: Model(name, (Deployment(DEMO, model),)) for name, model in _DEMO_MODELS.items()}
+    demo = {name: Model(name, (Deployment(DEMO, model, prices=_FREE),)) for name, model in _DEMO_MODELS.items()}
     all_accounts, all_models = {**accounts, DEMO.name: DEMO}, {**models, **demo}
     return Catalog(
         models=MappingProxyType(all_models),
         accounts=MappingProxyType(all_accounts),
         version=_digest([[*all_accounts.values()], [*all_models.values()], passthrough]),
         passthrough=passthrough,
-        warnings=warnings,
+        warnings=(*warnings, *([fault] if (fault := known.fault()) else ())),
         without_effect=later,
     )
 
@@ -240,8 +243,10 @@ def _deployment(account: Account, entry: DeploymentEntry, model: ModelEntry) -> 
 
 
 def _per_token(prices: PricesEntry) -> Prices:
-    cached = None if prices.cached is None else prices.cached / _MILLION
-    return Prices(input=prices.input / _MILLION, output=prices.output / _MILLION, cached=cached)
+    # In decimals: 2.55 / 1,000,000 in binary is not what 0.00000255 is.
+    given = {kind: Decimal(str(price)) / _MILLION for kind, price in prices.model_dump(exclude_none=True).items()}
+    kinds: dict[str, Any] = {kind: float(price) for kind, price in given.items()}
+    return Prices(**kinds)
 
 
 def _later_paths(value: Mapping[str, Any]) -> Iterator[Path]:

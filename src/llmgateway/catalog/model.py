@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from msgspec import Struct
+
 Wire = Literal["openai", "azure", "litellm", "demo"]
 SecurityLevel = Literal["low", "medium", "high"]
 Strategy = Literal["priority", "weighted", "round_robin", "least_busy", "fastest", "cheapest", "balanced"]
@@ -53,13 +55,39 @@ class Account:
     takes_stream_options: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """USD per ONE token."""
+class Prices(Struct, frozen=True, gc=False):
+    """USD per ONE token, by kind; `None` where a kind costs what its side does. A struct: there are some thousands.
+
+    Args:
+        cached: Read from the provider's cache.
+        cache_write: Kept by the provider for five minutes; `None` is the input's price.
+        cache_write_1h: Kept for an hour; `None` is the price of five minutes.
+        above: What all tokens of a request cost whose prompt is longer than so many tokens; the longest comes first.
+        tiers: Prices of the provider's other service tiers by name, such as `batch`, `flex` and `priority`.
+    """
 
     input: float
     output: float
     cached: float | None = None
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
+    reasoning: float | None = None
+    audio_input: float | None = None
+    audio_output: float | None = None
+    image_input: float | None = None
+    image_output: float | None = None
+    above: "tuple[tuple[int, Prices], ...]" = ()
+    tiers: "tuple[tuple[str, Prices], ...]" = ()
+
+    def for_request(self, prompt_tokens: int, service_tier: str | None) -> "Prices":
+        """Give the prices that hold for the whole of a request."""
+        prices = self
+        if service_tier is not None and self.tiers:
+            prices = next((other for name, other in self.tiers if name == service_tier), self)
+        for tokens, dearer in prices.above:
+            if prompt_tokens > tokens:
+                return dearer
+        return prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +113,22 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name that clients ask for, and the deployments that answer, best first."""
+    """A name that clients ask for, and the deployments that answer, best first.
+
+    Args:
+        well_known: Whether the catalog or LiteLLM's table has the name; others were made up by a client, and there is
+            no end of them.
+    """
 
     name: str
     deployments: tuple[Deployment, ...]
     strategy: Strategy = "priority"
+    well_known: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name for metrics, which must be few."""
+        return self.name if self.well_known else "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,18 @@ class ProviderEntry(Entry):
 
 
 class PricesEntry(Entry):
-    """USD per million tokens."""
+    """USD per million tokens; a kind that is left out costs what the input or the output does."""
 
     input: Amount
     output: Amount
     cached: Amount | None = None
+    cache_write: Amount | None = None
+    cache_write_1h: Amount | None = None
+    reasoning: Amount | None = None
+    audio_input: Amount | None = None
+    audio_output: Amount | None = None
+    image_input: Amount | None = None
+    image_output: Amount | None = None
 
 
 class Probe(Entry):

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
 
 from llmgateway.catalog import known
-from llmgateway.catalog.model import Account, Deployment, ListedModel, Model
+from llmgateway.catalog.model import Account, Deployment, ListedModel, Model, Prices
 from llmgateway.catalog.nearest import Nearest
 from llmgateway.catalog.providers import providers
 
 _NAME = re.compile(r"[A-Za-z0-9._:@/+-]{1,256}")
+_SECRET_NAME = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _MOST_DERIVED = 4096  # names made up by clients must not fill the memory
 # Unix seconds of 2025-01-01: OpenAI's shape wants a date, and no provider tells.
 CREATED = 1_735_689_600
@@ -29,6 +31,17 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "mistral-": ("mistral",),
     "deepseek-": ("deepseek",),
     "command-": ("cohere",),
+}
+
+# OpenRouter's names.
+_SHOWN = {
+    "prompt": "input",
+    "completion": "output",
+    "input_cache_read": "cached",
+    "input_cache_write": "cache_write",
+    "internal_reasoning": "reasoning",
+    "audio": "audio_input",
+    "image": "image_input",
 }
 
 
@@ -92,6 +105,15 @@ class Catalog:
         """Give everything on offer that can be named, for the list of models."""
         return self._listed
 
+    def secrets(self) -> Iterator[str]:
+        """Give every value that proves to a provider who we are: what no log line may hold."""
+        for account in self.accounts.values():
+            if account.api_key:
+                yield account.api_key
+            for name, value in account.options.items():
+                if isinstance(value, str) and _SECRET_NAME.search(name):
+                    yield value
+
     def warm(self) -> None:
         """Make what the first request would have to wait for: LiteLLM's table and the lists, some 80 ms; any thread."""
         known.known_models()
@@ -111,7 +133,8 @@ class Catalog:
             return None
         account, model = found
         deployment = deployment_of(account, model, defaults=entry.defaults, drop_unsupported=entry.drop_unsupported)
-        return Model(name=name, deployments=(deployment,))
+        known_one = known.find(account.provider, model) is not None
+        return Model(name=name, deployments=(deployment,), well_known=known_one)
 
     def _deployed(self, name: str) -> tuple[Account, str] | None:
         prefix, slash, rest = name.partition("/")
@@ -186,21 +209,19 @@ def _providers_of(name: str) -> Iterator[str]:
 def _listed_model(model: Model) -> ListedModel:
     first = model.deployments[0]
     prices = first.prices
-    pricing = {} if prices is None else {"prompt": _usd(prices.input), "completion": _usd(prices.output)}
-    if prices is not None and prices.cached is not None:
-        pricing["input_cache_read"] = _usd(prices.cached)
     return ListedModel(
         id=model.name,
         created=CREATED,
         owned_by=first.account.provider,
         context_length=first.context_length,
         max_output_tokens=first.max_output_tokens,
-        pricing=pricing,
+        pricing={} if prices is None else _pricing(prices),
         capabilities=tuple(sorted(first.capabilities)),
         providers=tuple(dict.fromkeys(deployment.account.provider for deployment in model.deployments)),
         demo=first.account.wire == "demo",
     )
 
 
-def _usd(price: float) -> str:
-    return f"{price:.12f}".rstrip("0").rstrip(".") or "0"
+def _pricing(prices: Prices) -> dict[str, str]:
+    kinds = ((name, getattr(prices, kind)) for name, kind in _SHOWN.items())
+    return {name: format(Decimal(repr(price)), "f") for name, price in kinds if price is not None}

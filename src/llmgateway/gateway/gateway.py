@@ -27,6 +27,7 @@ class Gateway:
             GatewayError: Whatever went wrong, with the status and the code for the client.
         """
         exchange.operation, exchange.requested_model, exchange.stream = call.operation, call.model, call.stream
+        exchange.call = call
         if exchange.deadline is None and self._request_s is not None:
             exchange.deadline = exchange.started + self._request_s
         reply = await self._target.send(exchange, call)

@@ -44,6 +44,7 @@ class Resolve:
         model = names.resolve(call.model)
         if model is None:
             raise model_not_found(call.model, names)
+        exchange.model_label = model.label
         return await self._routed(model).send(exchange, call)
 
 

@@ -79,6 +79,7 @@ class _Watch:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        if self._request is not None and self._exchange.cancelled_by is None:
+        # After its last byte there is nothing to leave from: what still runs gives a connection back.
+        if self._request is not None and self._exchange.cancelled_by is None and not self._exchange.recorded:
             self._exchange.cancelled_by = ClientGoneError("The client closed the connection.")
             self._request.cancel()

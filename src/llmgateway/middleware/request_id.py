@@ -1,4 +1,4 @@
-"""Makes the exchange of a request and puts its ids on the answer."""
+"""Makes the exchange of a request, with who it says it is from, and puts its ids on the answer."""
 
 import re
 
@@ -19,9 +19,14 @@ class RequestID:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = scope["exchange"] = Exchange()
+        exchange = scope["exchange"] = Exchange(method=scope["method"], path=scope["path"])
         ours = exchange.id.encode()
-        theirs = dict(scope["headers"]).get(b"x-request-id")
+        headers = dict(scope["headers"])
+        theirs = headers.get(b"x-request-id")
+        organization = headers.get(b"x-organization-id")
+        if organization is not None and _VALID.fullmatch(organization):
+            # Believed, because there are no keys yet that would say whose this request is.
+            exchange.organization = organization.decode()
         if theirs is not None and _VALID.fullmatch(theirs):
             exchange.client_id = theirs.decode()
         ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]

@@ -10,7 +10,7 @@ from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.providers.errors import translate
 from llmgateway.providers.request import Chunk, CompletionRequest, call_of, chunks_of
-from llmgateway.providers.tokens import TokenCounter
+from llmgateway.tokens import TokenCounter
 from llmgateway.wire.sse import payload, split_events
 
 

@@ -5,12 +5,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from llmgateway.catalog.model import Deployment, Wire
 from llmgateway.errors import GatewayError
 from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
+from llmgateway.routing.charge import Charge
 from llmgateway.routing.limit import TimeLimit
 from llmgateway.routing.meter import MeteredChunks
+from llmgateway.telemetry.traces.context import new_span_id, outgoing
 from llmgateway.upstream.base import Upstream
+from llmgateway.wire.texts import text_of_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +27,20 @@ class TimeLimits:
 
 
 class Attempts:
-    """Makes attempts; shared by retry now, failover and hedging later."""
+    """Makes attempts; shared by retry now, failover and hedging later.
 
-    def __init__(self, upstreams: Mapping[Wire, Upstream], limits: TimeLimits) -> None:
+    Args:
+        charge: Notes what an answer used and cost.
+        propagate: Tell upstreams of OpenAI's wire which trace a call belongs to.
+    """
+
+    def __init__(
+        self, upstreams: Mapping[Wire, Upstream], limits: TimeLimits, *, charge: Charge, propagate: bool = False
+    ) -> None:
         self._upstreams = upstreams
         self._limits = limits
+        self._charge = charge
+        self._propagate = propagate
 
     async def send(self, exchange: Exchange, deployment: Deployment, call: Call) -> Reply:
         """Ask a deployment once. A stream counts as answered when its first event is there.
@@ -36,9 +50,9 @@ class Attempts:
             UpstreamError: As the upstream says.
         """
         account = deployment.account
-        attempt = Attempt(account.name, deployment.model, time.perf_counter())
-        exchange.attempts.append(attempt)
-        exchange.provider, exchange.upstream_model = account.name, deployment.model
+        attempt = _begun(exchange, deployment)
+        if self._propagate:
+            call = _traced(call, exchange, attempt)
         allowed_s = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
         limit = TimeLimit(allowed_s, lambda: f"{account.provider} did not answer within {allowed_s:.3g} s.")
         try:
@@ -56,11 +70,18 @@ class Attempts:
         finally:
             limit.stop()
         if isinstance(reply, Streamed):
-            attempt.first_chunk = time.perf_counter()
-            reply.chunks = MeteredChunks(reply.chunks, attempt, exchange, idle_s=self._limits.idle_s)
-        else:
-            ended(attempt, "ok")
+            self._meter(exchange, attempt, call, reply)
+            return reply
+        ended(attempt, "ok")
+        if reply.usage is None:
+            reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
+        self._charge.add(exchange, deployment, reply.usage)
         return reply
+
+    def _meter(self, exchange: Exchange, attempt: Attempt, call: Call, stream: Streamed) -> None:
+        attempt.first_chunk = time.perf_counter()
+        idle_s = self._limits.idle_s
+        stream.chunks = MeteredChunks(stream, call, attempt, exchange, idle_s=idle_s, charge=self._charge)
 
     def _allowed_s(self, exchange: Exchange, account_s: float | None, *, stream: bool) -> float | None:
         allowed_s = account_s
@@ -71,6 +92,20 @@ class Attempts:
             if allowed_s is None or left_s < allowed_s:
                 allowed_s = left_s
         return allowed_s
+
+
+def _begun(exchange: Exchange, deployment: Deployment) -> Attempt:
+    attempt = Attempt(deployment, time.perf_counter())
+    exchange.attempts.append(attempt)
+    exchange.provider, exchange.upstream_model = deployment.account.name, deployment.model
+    return attempt
+
+
+def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:
+    if exchange.trace is None:
+        return call
+    attempt.span_id = new_span_id()
+    return msgspec.structs.replace(call, trace_headers=outgoing(exchange.trace, attempt.span_id))
 
 
 def ended(attempt: Attempt, outcome: str) -> None:

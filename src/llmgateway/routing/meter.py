@@ -1,28 +1,43 @@
-"""A stream while it passes: the time limits between its events, and how its attempt ends."""
+"""A stream while it passes: the time limits between its events, what it used, and how its attempt ends."""
 
 import asyncio
 import time
 from typing import Self
 
 from llmgateway.errors import GatewayError
-from llmgateway.exchange import Attempt, Chunks, Exchange
+from llmgateway.exchange import Attempt, Call, Exchange, Streamed, Usage
+from llmgateway.routing.charge import Charge
+from llmgateway.routing.heard import Heard
 from llmgateway.routing.limit import TimeLimit
+from llmgateway.wire.sse import ENDS
+
+_BYTES_A_TOKEN = 4  # about, in most languages: for text that is too long to be kept
 
 
 class MeteredChunks:
     """Passes chunks on; a silence longer than `idle_s`, or the end of the request's time, ends the stream.
 
-    One timer a stream, set anew only when it fires: a chunk costs two assignments. Time that the reader takes is not
-    the upstream's silence and does not count.
+    One timer a stream, set anew only when it fires: a chunk costs a few assignments. Time that the reader takes is not
+    the upstream's silence and does not count. Usage and cost are in the exchange before the last chunk is given.
     """
 
-    __slots__ = ("_attempt", "_chunks", "_exchange", "_idle_s", "_limit", "_waits_since")
+    __slots__ = (
+        *("_attempt", "_call", "_charge", "_charged", "_chunks", "_exchange", "_heard"),
+        *("_idle_s", "_limit", "_stream", "_waits_since"),
+    )
 
-    def __init__(self, chunks: Chunks, attempt: Attempt, exchange: Exchange, *, idle_s: float) -> None:
-        self._chunks = chunks
+    def __init__(
+        self, stream: Streamed, call: Call, attempt: Attempt, exchange: Exchange, *, idle_s: float, charge: Charge
+    ) -> None:
+        self._stream = stream
+        self._chunks = stream.chunks
+        self._call = call
         self._attempt = attempt
         self._exchange = exchange
         self._idle_s = idle_s
+        self._charge = charge
+        self._charged = False
+        self._heard = stream.heard = Heard()
         self._waits_since: float | None = None
         self._limit = TimeLimit(max(0.0, self._remaining_s()), self._verdict)
 
@@ -35,7 +50,7 @@ class MeteredChunks:
         try:
             chunk = await self._chunks.__anext__()
         except StopAsyncIteration:
-            self._end("ok")
+            await self._complete()
             raise
         except asyncio.CancelledError:
             late = self._limit.cancelled()
@@ -48,11 +63,31 @@ class MeteredChunks:
             self._end(error.code)
             raise
         self._waits_since = None
+        self._heard.append(chunk)
+        if chunk.endswith(ENDS):
+            await self._complete()
         return chunk
 
     async def aclose(self) -> None:
         self._end("cancelled")
         await self._chunks.aclose()
+        if not self._charged:
+            self._charged = True
+            usage = await self._counted()
+            self._charge.add(self._exchange, self._attempt.deployment, usage)
+
+    async def _complete(self) -> None:
+        self._end("ok")
+        if not self._charged:
+            self._charged = True
+            usage = self._stream.usage or await self._counted()
+            self._charge.add(self._exchange, self._attempt.deployment, usage)
+
+    async def _counted(self) -> Usage:
+        heard, told = self._heard, self._stream.usage
+        usage = await self._charge.counted(self._call, heard.text(), self._attempt.deployment, told=told)
+        usage.completion_tokens += heard.beyond_bytes // _BYTES_A_TOKEN
+        return usage
 
     def _remaining_s(self) -> float:
         now = time.perf_counter()

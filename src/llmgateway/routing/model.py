@@ -15,4 +15,5 @@ class RoutedModel:
         self._retry = retry
 
     async def send(self, exchange: Exchange, call: Call) -> Reply:
+        exchange.route_reason = "only deployment" if len(self._model.deployments) == 1 else "first deployment"
         return await self._retry.send(exchange, self._model.deployments[0], call)

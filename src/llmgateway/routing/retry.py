@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import GatewayError, UpstreamError
-from llmgateway.exchange import Call, Exchange, Reply
+from llmgateway.exchange import Call, Event, Exchange, Reply
 from llmgateway.routing.attempt import Attempts
 
 # A call without a deadline of its own must not sleep for as long as a provider likes.
@@ -55,6 +55,12 @@ class Retry:
                 raise failures.pop()
             return await self._attempts.send(exchange, deployment, call)
 
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            cause = error.code if isinstance(error, GatewayError) else "unknown"
+            told: dict[str, str | int | float | bool] = {"cause": cause, "delay_s": state.upcoming_sleep}
+            exchange.events.append(Event("retry", time.perf_counter(), told))
+
         def over(state: RetryCallState) -> bool:
             late = exchange.deadline is not None and time.perf_counter() + state.upcoming_sleep >= exchange.deadline
             return late or stop_after_attempt(self._policy.max_retries + 1)(state)
@@ -63,6 +69,7 @@ class Retry:
             retry=retry_if_exception(lambda error: isinstance(error, UpstreamError) and error.may_retry),
             wait=self.delay_s,
             stop=over,
+            before_sleep=tell,
             reraise=True,
         )
         return await retrying(ask)

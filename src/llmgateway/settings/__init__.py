@@ -3,7 +3,7 @@
 What is on offer (providers, models) is the catalog's.
 """
 
-from llmgateway.settings.fields import Settings, fields, name_of
+from llmgateway.settings.fields import Settings, fields, name_of, secret_values
 from llmgateway.settings.names import OTHER_NAMES
 from llmgateway.settings.read import SettingsError, environment, load_settings, read_environment
 from llmgateway.settings.verdicts import unsafe, warnings, without_effect
@@ -17,6 +17,7 @@ __all__ = [
     "load_settings",
     "name_of",
     "read_environment",
+    "secret_values",
     "unsafe",
     "warnings",
     "without_effect",

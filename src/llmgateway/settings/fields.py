@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -105,6 +106,12 @@ class Audit(_Group):
     content: Literal["none", "redacted", "full"] = _setting("none", "Whether prompts and answers are written down")
 
 
+class Ledger(_Group):
+    """What is kept of every request: its tokens and cost, never its content."""
+
+    retention_days: int = _setting(365, "How long the usage ledger is kept, days; 0 keeps it for ever", ge=0)
+
+
 class Settings(_Group):
     """Every setting of a process, by its path; the environment name is `LLMGATEWAY_` and the path with `__`."""
 
@@ -151,12 +158,15 @@ class Settings(_Group):
     shutdown_grace_s: float = _setting(30.0, "Time for running requests after SIGTERM, seconds", ge=0)
     openai_use_responses_api: bool = _setting(False, "Ask OpenAI through its Responses API")
     prometheus: bool = _setting(True, "Serve /metrics")
+    propagate_trace: bool = _setting(False, "Send traceparent and baggage on to providers of OpenAI's wire")
+    slow_request_s: Seconds = _setting(10.0, "From here on a request is listed as slow, seconds")
     auth: Auth = Auth()
     retry: Retry = Retry()
     cache: Cache = Cache()
     limits: Limits = Limits()
     sensitivity: Sensitivity = Sensitivity()
     audit: Audit = Audit()
+    ledger: Ledger = Ledger()
 
     otel: Mapping[str, str] = _setting({}, "OTEL_*, as OpenTelemetry defines them", repr=False)
     sources: Mapping[str, str] = _setting({}, "Setting path -> environment name it was read from", repr=False)
@@ -194,3 +204,30 @@ def fields(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tupl
 def is_secret(field: Any) -> bool:
     """Whether the field's value must never be shown."""
     return bool(field.json_schema_extra)
+
+
+def secret_values(settings: Settings) -> Iterator[str]:
+    """Give every value that no log line may hold: keys, and the passwords within addresses."""
+    for path, field in fields():
+        if is_secret(field):
+            value: Any = settings
+            for name in path.split("."):
+                value = getattr(value, name)
+            yield from _plain(value)
+    for name, value in settings.otel.items():
+        if name.endswith("_HEADERS"):
+            yield from (unquote(pair.partition("=")[2].strip()) for pair in value.split(","))
+
+
+def _plain(value: object) -> Iterator[str]:
+    match value:
+        case SecretStr():
+            yield value.get_secret_value()
+        case tuple():
+            for each in value:
+                yield from _plain(each)
+        case str():
+            # The rest of an address may be shown: it says what cannot be reached.
+            password = urlsplit(value).password
+            if password:
+                yield unquote(password)

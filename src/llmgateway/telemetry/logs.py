@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Literal
@@ -18,23 +18,29 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 from typing_extensions import override
 
+from llmgateway.telemetry.clean import Clean
+
 LogFormat = Literal["json", "console"]
 _FLUSH_AFTER_S = 0.1
 _MAX_WAITING_LINES = 20_000
 _FAREWELL_S = 2.0
+_QUIET_S = 10.0
+_MOST_MESSAGES = 1000
 _JSON = msgspec.json.Encoder(enc_hook=str)
 
 
 class LineSink:
     """Takes lines at once and writes them together, in a thread: a reader that stalls holds up no request.
 
-    When more lines wait than fit, new ones are dropped and the loss is said in a line of its own.
+    When more lines wait than fit, new ones are dropped and the loss is said in a line of its own. `dropped_total`
+    counts them all.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._waiting: deque[bytes] = deque()  # appending and taking need no lock, whatever thread logs
-        self._dropped = 0
+        self.dropped_total = 0
+        self._dropped = 0  # of these, those that no line has told of yet
         self._lock = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._writer: threading.Thread | None = None
@@ -43,6 +49,7 @@ class LineSink:
         """Take one line without its newline."""
         if len(self._waiting) >= _MAX_WAITING_LINES:
             self._dropped += 1
+            self.dropped_total += 1
             return
         self._waiting.append(line)
         if self._timer is None:
@@ -63,6 +70,7 @@ class LineSink:
                 self._stream.flush()
             except OSError:
                 self._dropped += lost + len(lines)
+                self.dropped_total += len(lines)
 
     def close(self) -> None:
         """Write what waits; a reader that takes nothing is given two seconds."""
@@ -93,17 +101,20 @@ class LineSink:
         self._writer.start()
 
 
-def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> FilteringBoundLogger:
-    """Make the logger that is handed to every room.
+def build_logger(
+    sink: LineSink, *, level: str, log_format: LogFormat, secrets: Iterable[str] = ()
+) -> FilteringBoundLogger:
+    """Make the logger that is handed to every room. No line of it holds a key.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
+        secrets: Values that no line may hold, whatever their shape; `hide_secrets` adds those that come later.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     render = _as_json if log_format == "json" else _as_console()
     lazy = structlog.wrap_logger(
         sink,
-        processors=[_stamp, structlog.processors.format_exc_info, render],
+        processors=[structlog.processors.format_exc_info, Clean(secrets), _stamp, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         context_class=dict,
     )
@@ -111,25 +122,58 @@ def build_logger(sink: LineSink, *, level: str, log_format: LogFormat) -> Filter
     return lazy.bind()  # type: ignore[no-any-return]  # structlog types it by the wrapper class, at run time
 
 
-class StdlibLines(logging.Handler):
-    """Brings the lines of libraries that use the standard logging into the same stream and format."""
+def hide_secrets(logger: FilteringBoundLogger, secrets: Iterable[str]) -> None:
+    """Keep these out of every line from now on: keys are known once the catalog is read, and after each change."""
+    for processor in logger._processors:  # type: ignore[attr-defined]  # noqa: SLF001  structlog has no other way to it
+        if isinstance(processor, Clean):
+            processor.hide(secrets)
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+
+class StdlibLines(logging.Handler):
+    """Brings the lines of libraries that use the standard logging into the same stream and format.
+
+    A message is told once in ten seconds, and the next time how often it was repeated: when something is down, every
+    request may come by with the same words.
+
+    Args:
+        clock: Seconds, from anywhere.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._logger = logger
+        self._clock = clock
+        self._told: dict[tuple[str, int, str], list[float]] = {}  # when it was last told, and how often it came since
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
+        repeated = self._repeated(record)
+        if repeated is None:
+            return
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # its arguments do not fit: the fault of whoever logs
             text = str(record.msg)
         fields: dict[str, object] = {"logger": record.name}
+        if repeated:
+            fields["repeated"] = repeated
         if record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         # Libraries have levels of their own, in between.
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
         self._logger.log(level, text, **fields)
+
+    def _repeated(self, record: logging.LogRecord) -> int | None:
+        """Count how often the message came since it was last told; `None` when it is not to be told again yet."""
+        key, now = (record.name, record.levelno, str(record.msg)), self._clock()
+        told = self._told.get(key)
+        if told is not None and now - told[0] < _QUIET_S:
+            told[1] += 1
+            return None
+        if len(self._told) >= _MOST_MESSAGES:
+            self._told.clear()  # messages without end, each made of its own words: nothing is repeated
+        self._told[key] = [now, 0]
+        return 0 if told is None else int(told[1])
 
 
 def take_over_stdlib(logger: FilteringBoundLogger) -> None:
@@ -189,3 +233,28 @@ def _as_console() -> structlog.typing.Processor:
 def _shown(value: Any) -> Any:
     """Keep what a client wrote, such as a path, from steering the terminal."""
     return value.encode("unicode_escape").decode() if isinstance(value, str) and not value.isprintable() else value
+
+
+def line_writer(logger: FilteringBoundLogger) -> Callable[[dict[str, object]], None]:
+    """Give what writes a line as the logger does, at half its cost: for the one of every request.
+
+    It takes no exception, and asks for no level: that is its caller's, who begins the fields with `line_begun`.
+    """
+    _, clean, _, render = logger._processors  # type: ignore[attr-defined]  # noqa: SLF001  structlog has no other way
+    sink: LineSink = logger._logger  # type: ignore[attr-defined]  # noqa: SLF001  likewise
+
+    def write(fields: dict[str, object]) -> None:
+        sink.msg(render(None, fields["level"], clean(None, "", fields)))
+
+    return write
+
+
+def line_begun(level: str, event: str) -> dict[str, object]:
+    """Begin the fields of a line, in the order people read it."""
+    return {"timestamp": _timestamp(), "level": level, "event": event}
+
+
+def dropped_lines(logger: FilteringBoundLogger) -> int:
+    """Count the lines that nobody took, since the start."""
+    sink: LineSink = logger._logger  # type: ignore[attr-defined]  # noqa: SLF001  structlog has no other way to it
+    return sink.dropped_total

@@ -90,8 +90,11 @@ class Pool:
         # The connector wants to know where to; the same for every request to an address.
         self._targets: dict[URL, aiohttp.ClientRequest] = {}
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Response:
+    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, more: bytes = b"") -> Response:
         """Send a body and return when the answer's head is there.
+
+        Args:
+            more: Header lines that differ with every request, checked, each with its line break.
 
         Raises:
             aiohttp.ClientError, OSError: No connection, it was lost, or what came is not HTTP.
@@ -99,7 +102,7 @@ class Pool:
         head = _head(url, tuple(self._headers.items()), tuple(headers.items()))
         connection = await self._connect(url)
         try:
-            message, content = await self._exchange(connection, b"%b%d\r\n\r\n" % (head, len(body)), body)
+            message, content = await self._exchange(connection, b"%b%d\r\n%b\r\n" % (head, len(body), more), body)
         except HttpProcessingError as error:
             _hang_up(connection)
             raise aiohttp.ClientPayloadError(error.message) from error
@@ -109,6 +112,12 @@ class Pool:
         # A TLS transport does not count what the socket under it has yet to send; and who accepts has read all.
         unseen = url.scheme == "https" and len(body) > _UNSEEN_BYTES and message.code >= HTTPStatus.BAD_REQUEST
         return Response(connection, message, content, may_stay=not unseen)
+
+    def connections(self) -> tuple[int, int]:
+        """Count those that wait to be used and those in use."""
+        # The connector tells neither to outsiders; counting on the way would cost every request.
+        idle = sum(map(len, self._connector._conns.values()))  # noqa: SLF001
+        return idle, len(self._connector._acquired)  # noqa: SLF001
 
     async def close(self) -> None:
         """Close every connection."""

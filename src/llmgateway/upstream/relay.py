@@ -13,6 +13,7 @@ from yarl import URL
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
+from llmgateway.upstream.base import usage_of
 from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import upstream_error
 from llmgateway.upstream.transport import Transport, connection_failure, read_body
@@ -31,6 +32,7 @@ _END_AFTER_DONE_S = 0.05
 _MAX_COMMENT_BYTES = 64 * 1024
 # What a header's value may not hold (RFC 9110, section 5.5), nor Latin-1 say.
 _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
+_TRACE_NAMES = ("traceparent", "tracestate", "baggage")
 _PASSED_ON = ("x-request-id", "request-id", "retry-after")
 
 
@@ -51,7 +53,9 @@ class Relay:
             drop_stream_options=not account.takes_stream_options,
         )
         url = address(account.wire, account.api_base or "", deployment.model, account.api_version, call.operation)
-        response = await self._transport.post(account, url, credentials(account.wire, account.api_key), body)
+        own = credentials(account.wire, account.api_key)
+        more = _trace_lines(call.trace_headers) if call.trace_headers else b""
+        response = await self._transport.post(account, url, own, body, more)
         if response.status != 200:  # noqa: PLR2004  OK
             body = await read_body(response, account)
             raise upstream_error(response.status, body, response.headers, account)
@@ -94,6 +98,15 @@ def credentials(wire: str, api_key: str | None) -> CIMultiDict[str]:
     return CIMultiDict({"api-key": api_key} if wire == "azure" else {"Authorization": f"Bearer {api_key}"})
 
 
+def _trace_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Write the trace context as header lines: no other name, and no value that would not stay one line."""
+    return b"".join(
+        f"{name}: {value}\r\n".encode()
+        for name, value in headers
+        if name in _TRACE_NAMES and value.isascii() and value.isprintable()
+    )
+
+
 def _passed_on(response: Response) -> list[Header]:
     """The rate-limit and request-id headers of the upstream, renamed so that nobody takes them for ours."""
     return [
@@ -103,16 +116,8 @@ def _passed_on(response: Response) -> list[Header]:
     ]
 
 
-def _usage(answer: Answer | None) -> Usage | None:
-    if answer is None or (fields := answer.usage) is None:
-        return None
-    prompt, completion = fields.prompt_tokens_details, fields.completion_tokens_details
-    return Usage(
-        prompt_tokens=fields.prompt_tokens or 0,
-        completion_tokens=fields.completion_tokens or 0,
-        cached_tokens=(prompt.cached_tokens if prompt else None) or 0,
-        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
-    )
+def _usage(answer: Answer) -> Usage | None:
+    return None if answer.usage is None else usage_of(answer.usage, answer.service_tier)
 
 
 def _complete(body: bytes, response: Response, account: Account) -> Complete:
@@ -179,27 +184,29 @@ class RelayChunks:
 
     async def _read(self) -> bytes:
         scan = self._scan
-        if scan.error is not None:
-            raise self._failed(scan.error)
-        if self._over or scan.done:
+        if self._over or scan.done or scan.error is not None:
             await self._finish()
         content = self._response.content
         try:
             # An upstream that is never silent must not keep the rest of the process waiting: each turn awaits.
             while received := await content.readany():
                 if events := scan.feed(received):
+                    if scan.done:
+                        self._note_usage()
                     return events
                 if scan.error is not None:
                     raise self._failed(scan.error)
         except EventTooLongError:
             raise self._broken("sends an event without an end") from None
         except (aiohttp.ClientError, OSError) as error:
+            self._note_usage()
             raise connection_failure(error, self._account) from error
-        return await self._ended()
+        return self._ended()
 
-    async def _ended(self) -> bytes:
+    def _ended(self) -> bytes:
         """The connection ended without `[DONE]`: whole only if the last events say why the answer stops."""
         self._over = True
+        self._note_usage()
         rest = self._scan.rest.strip()
         if rest in {b"data: [DONE]", b"data:[DONE]"}:
             return self._scan.feed(b"\n\n")
@@ -210,8 +217,9 @@ class RelayChunks:
         return self._scan.feed(DONE)
 
     async def _finish(self) -> None:
-        """Give the connection back for the next call, if its end is near, and stop."""
-        self._note_usage()
+        """Give the connection back for the next call, if its end is near, and stop; or say why the stream broke off."""
+        if self._scan.error is not None:
+            raise self._failed(self._scan.error)
         try:
             async with asyncio.timeout(_END_AFTER_DONE_S):
                 while not self._over and await self._response.content.readany():
@@ -226,6 +234,7 @@ class RelayChunks:
             self.stream.model = answer.model
 
     def _failed(self, payload: bytes) -> GatewayError:
+        self._note_usage()
         self._response.close()
         return upstream_error(200, payload, self._response.headers, self._account)
 
@@ -237,5 +246,6 @@ class RelayChunks:
         return self._broken("answered a request for a stream with something else" if body else "sent an empty stream")
 
     def _broken(self, what: str) -> UpstreamError:
+        self._note_usage()
         self._response.close()
         return UpstreamError(f"{self._account.provider} {what}.", may_retry=True)

@@ -7,12 +7,12 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from llmgateway.catalog.model import Account
+from llmgateway.wire.secrets import HIDDEN, hide_keys, spellings
 
 MAX_MESSAGE_CHARS = 2_000
-_KEY = "[key removed]"
 _ADDRESS = "[address removed]"
 # Read this much at most: a provider's page of a megabyte is not a message.
 _MAX_READ_CHARS = 16_000
@@ -22,26 +22,9 @@ _MIN_SECRET_CHARS = 4
 # Some providers send theirs: it helps nobody outside and tells where things are.
 _STACK_TRACE = "Traceback (most recent call last)"
 
-_KEY_SHAPES = re.compile(
-    r"""
-      -----BEGIN\ [A-Z ]+-----.*?(?:-----END\ [A-Z ]+-----|\Z)     # private keys
-    | (?<![A-Za-z0-9])(?:
-          (?:Bearer|Basic|Token)\s+[\w.~+/=*-]{8,}
-        | (?:sk|pk|rk|gsk|xai|hf|r8|tgp|pplx|fw|csk|nvapi|lgw|ghp|gho|ghs|glpat|ya29|dapi|jina|co|eyJ)[-_.][\w.*…-]{4,}
-        | (?:sess|org|proj|key)[-_][A-Za-z0-9*…]{8,}
-        | eyJ[\w-]{8,}\.[\w.-]{8,}                                   # JSON web tokens
-        | AIza[\w*…-]{4,} | ya29\.[\w*…-]{4,}
-        | (?:AKIA|ASIA|ABSK|AROA|AIDA)[A-Za-z0-9+/=*]{8,}
-        | sk\*[\w*]{3,} | github_pat_\w{8,}
-        | [0-9a-f]{32,64}(?![0-9A-Za-z])                             # Azure's and others' plain hexadecimal
-      )
-    | (?i:(?<=key=)|(?<=token=)|(?<=signature=)|(?<=secret=))[^\s&"',;]{4,}
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _ADDRESS_SHAPES = re.compile(
     r"""
-      \b[a-z][a-z0-9+.-]{1,20}://[^\s"'<>)\]}]+                      # URLs
+      \b[a-z][a-z0-9+.-]{1,20}://(?:\[key\ removed\]|[^\s"'<>)\]}])+  # URLs
     | \barn:aws[a-z-]*:[^\s"',)]+
     | (?<![\w.-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+                   # mail addresses: service accounts have them
     | (?<![\w.-])(?:[a-z0-9_-]+\.)+(?:com|net|org|io|ai|dev|cloud|app|co|eu|us|de|fr|uk|cn|sh|run|
@@ -63,8 +46,8 @@ def scrub(text: str, account: Account) -> str:
     """Take the account's secrets, everything shaped like a key and every address out, and cut at 2,000 characters."""
     text = _start_of(text, _MAX_READ_CHARS).partition(_STACK_TRACE)[0].rstrip()
     for secret in _secrets(account):
-        text = text.replace(secret, _KEY)
-    text = _KEY_SHAPES.sub(_KEY, text)
+        text = text.replace(secret, HIDDEN)
+    text = hide_keys(text, in_doubt=True)
     text = _ADDRESS_SHAPES.sub(_ADDRESS, text)
     for host in _hosts(account):
         text = text.replace(host, _ADDRESS)
@@ -82,9 +65,7 @@ def _start_of(text: str, max_chars: int) -> str:
 
 def _secrets(account: Account) -> list[str]:
     """Every value that proves who we are, in each spelling an echo may use; the longest first."""
-    plain = {leaf for leaf in _leaves([account.api_key, account.options]) if len(leaf) >= _MIN_SECRET_CHARS}
-    spelled = plain | {quote(secret, safe="") for secret in plain} | {json.dumps(secret)[1:-1] for secret in plain}
-    return sorted(spelled, key=len, reverse=True)
+    return spellings(_leaves([account.api_key, account.options]), min_chars=_MIN_SECRET_CHARS)
 
 
 def _leaves(value: object) -> Iterator[str]:

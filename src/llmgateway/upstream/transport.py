@@ -54,11 +54,16 @@ class Transport:
         self._sessions: dict[tuple[str, int], Pool] = {}
         self._urls: dict[str, URL] = {}
 
-    async def post(self, account: Account, url: URL, headers: Mapping[str, str], body: bytes) -> Response:
+    async def post(
+        self, account: Account, url: URL, headers: Mapping[str, str], body: bytes, more: bytes = b""
+    ) -> Response:
         """Send a body and return when the answer's head is there, whatever its status.
 
         The caller reads the answer to its end (`read_body`, `response.content`) or calls `response.close()`.
         The headers replace this transport's own of the same name; a `CIMultiDict` that is kept is the fastest.
+
+        Args:
+            more: Header lines that differ with every request, checked, each with its line break.
 
         Raises:
             UpstreamError: No connection, or it was lost before the answer's head.
@@ -67,7 +72,7 @@ class Transport:
         if session is None:
             session = self._open(account)
         try:
-            return await session.post(url, headers, body)
+            return await session.post(url, headers, body, more)
         except (aiohttp.ClientError, OSError) as error:
             raise connection_failure(error, account) from error
 
@@ -79,6 +84,15 @@ class Transport:
                 self._urls.clear()
             url = self._urls[text] = URL(text)
         return url
+
+    def connections(self) -> dict[tuple[str, str], int]:
+        """Count the connections of each account that are `idle` and `busy`."""
+        counts: dict[tuple[str, str], int] = {}
+        for (account, _), pool in self._sessions.items():
+            idle, busy = pool.connections()
+            counts[account, "idle"] = counts.get((account, "idle"), 0) + idle
+            counts[account, "busy"] = counts.get((account, "busy"), 0) + busy
+        return counts
 
     async def close(self) -> None:
         """Close every connection, used or not."""

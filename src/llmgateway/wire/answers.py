@@ -6,25 +6,47 @@ import msgspec
 from msgspec import Struct
 
 
+class WriteDetails(Struct):
+    """How long the provider keeps what it wrote to its cache, in LiteLLM's form of Anthropic's `cache_creation`."""
+
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class PromptDetails(Struct):
-    """OpenAI's `prompt_tokens_details`."""
+    """OpenAI's `prompt_tokens_details`, with the other name and the details that LiteLLM has for cache writes."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
+    cache_creation_token_details: WriteDetails | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class CompletionDetails(Struct):
     """OpenAI's `completion_tokens_details`."""
 
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class UsageFields(Struct):
-    """OpenAI's `usage`; `None` where the provider says nothing."""
+    """OpenAI's `usage`; `None` where the provider says nothing.
+
+    Args:
+        prompt_cache_hit_tokens: DeepSeek's name for what was read from its cache; `cached_tokens` is Moonshot's.
+        service_tier: Anthropic says it here, OpenAI beside the usage.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
+    service_tier: str | None = None
 
 
 _NOTHING = msgspec.Raw()
@@ -39,6 +61,7 @@ class Answer(Struct):
 
     usage: UsageFields | None = None
     model: str | None = None
+    service_tier: str | None = None
     error: Any = None
     kind: Any = msgspec.field(default=None, name="object")
     choices: msgspec.Raw = _NOTHING
@@ -79,7 +102,7 @@ def _lenient(body: bytes) -> Answer | None:
         return None
     answer = Answer(error=error, kind=kind)
     answer.choices, answer.embeddings = fields.get("choices", _NOTHING), fields.get("data", _NOTHING)
-    for name, form in (("usage", UsageFields | None), ("model", str | None)):
+    for name, form in (("usage", UsageFields | None), ("model", str | None), ("service_tier", str | None)):
         if name in fields:
             try:
                 setattr(answer, name, msgspec.json.decode(fields[name], type=form, strict=False))

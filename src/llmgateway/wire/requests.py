@@ -1,6 +1,6 @@
 """What the gateway itself reads of a request. Every other field passes by unread, for the upstream to judge."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,6 +23,7 @@ class Asked(Struct, kw_only=True):
     model: Name
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    user: Any = None  # a label for the books: what is odd about it is the upstream's to say
 
 
 class Part(Struct):

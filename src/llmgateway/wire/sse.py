@@ -8,6 +8,8 @@ import re
 from llmgateway.wire.answers import Answer, alone, read_answer
 
 DONE = b"data: [DONE]\n\n"
+# What a chunk ends with whose stream is over; text cannot, because JSON has no bare line breaks.
+ENDS = (b"[DONE]\n\n", b"[DONE]\r\n\r\n", b"[DONE]\r\r")
 COMMENT = b": keep-alive\n\n"
 # An event longer than this is no event: the largest are images as base64.
 MAX_EVENT_BYTES = 32 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 
@@ -36,6 +37,25 @@ def test_the_import_is_lazy_and_makes_no_network_call() -> None:
     )
 
     assert ran.stdout.split("\n")[0] == "True False False 0 []", ran.stderr
+
+
+async def test_pitfall_135_its_warnings_come_in_our_stream_once_and_without_their_words(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = Library()
+    await library.ready()
+
+    try:
+        int("canary")
+    except ValueError:
+        logging.getLogger("LiteLLM").exception("the prompt was %s", "canary")
+    logging.getLogger("LiteLLM Router").info("canary")
+
+    (record,) = caplog.records
+    assert record.getMessage().startswith("LiteLLM warned in test_library.py, test_pitfall_135")
+    assert record.getMessage().endswith("(ValueError)")
+    assert "canary" not in caplog.text + "".join(capfd.readouterr())
+    await library.close()
 
 
 async def test_many_first_calls_share_one_import() -> None:

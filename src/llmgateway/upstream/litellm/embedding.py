@@ -90,7 +90,11 @@ def _answer(answer: Any, deployment: Deployment, *, as_base64: bool) -> Complete
         "model": deployment.model,
         "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
     }
-    return Complete(msgspec.json.encode(whole), usage=Usage(prompt_tokens=prompt_tokens), model=deployment.model)
+    return Complete(
+        msgspec.json.encode(whole),
+        usage=Usage(prompt_tokens=prompt_tokens) if prompt_tokens else None,
+        model=deployment.model,
+    )
 
 
 def _packed(vector: Sequence[float]) -> str:

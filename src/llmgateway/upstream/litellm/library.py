@@ -82,9 +82,28 @@ def load_litellm() -> Any:
     litellm.disable_hf_tokenizer_download = True
     litellm.disable_streaming_logging = True
     for name in _LOGGERS:
-        # It logs prompts and keys at many levels; what matters arrives as an exception.
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        _tell_where(logging.getLogger(name))
     return litellm
+
+
+def _tell_where(logger: logging.Logger) -> None:
+    """Bring a logger's warnings to our stream, and only there, without their words.
+
+    LiteLLM writes prompts, answers and keys into its messages at every level; what matters of them arrives as an
+    exception. That it warned, and where, is for whoever looks for the cause.
+    """
+    logger.handlers = []
+    logger.filters = [_without_words]
+    logger.propagate = True
+    logger.setLevel(logging.WARNING)
+
+
+def _without_words(record: logging.LogRecord) -> bool:
+    record.msg = f"LiteLLM warned in {record.filename}, {record.funcName}"
+    if record.exc_info and record.exc_info[0] is not None:
+        record.msg += f" ({record.exc_info[0].__name__})"
+    record.args = record.exc_info = record.exc_text = record.stack_info = None
+    return True
 
 
 def _asking_once(client: Any) -> Any:
@@ -179,6 +198,7 @@ class LibraryChunks:
             with reading(self._account):
                 chunks = b"".join(map(self._writer.write, pieces_of(chunk)))
             self.stream.usage = usage_of(self._writer.usage)
+            self.stream.model = self._writer.model
             if chunks:
                 return chunks
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from llmgateway.errors import UpstreamError
-from llmgateway.upstream.litellm.pieces import Piece, Tool
+from llmgateway.upstream.litellm.pieces import Piece, Tool, split_writes
 
 _STOPS = {
     "COMPLETE": "stop",
@@ -143,9 +143,11 @@ def anthropic_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     turns = usage.get("iterations") or [usage]
     read, created = (_sum(turns, f"cache_{what}_input_tokens") for what in ("read", "creation"))
     prompt, completion = _sum(turns, "input_tokens") + read + created, _sum(turns, "output_tokens")
-    details = {"cached_tokens": read}
+    details: dict[str, Any] = {"cached_tokens": read}
     if created:
         details["cache_creation_tokens"] = created
+        kept = [turn.get("cache_creation") or {} for turn in turns]
+        details |= split_writes(*(_sum(kept, f"ephemeral_{time}_input_tokens") for time in ("5m", "1h")))
     fields: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -155,6 +157,8 @@ def anthropic_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
     if thinking:
         fields["completion_tokens_details"] = {"reasoning_tokens": thinking}
+    if usage.get("service_tier"):
+        fields["service_tier"] = usage["service_tier"]
     return fields
 
 

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from llmgateway.exchange import Usage
+from llmgateway.upstream import base
+from llmgateway.wire.answers import UsageFields
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ _DETAILS = (
     "cached_tokens",
     "cache_creation_tokens",
     "audio_tokens",
+    "image_tokens",
     "reasoning_tokens",
     "accepted_prediction_tokens",
     "rejected_prediction_tokens",
@@ -70,7 +75,7 @@ def pieces_of(chunk: Any) -> list[Piece]:
     """Read what LiteLLM's parsers return for an event: a `ModelResponseStream`, or the older dict."""
     if isinstance(chunk, dict):
         return [_older_piece(chunk)]
-    usage = usage_fields(getattr(chunk, "usage", None))
+    usage = usage_fields(getattr(chunk, "usage", None), getattr(chunk, "service_tier", None))
     model = getattr(chunk, "model", None)
     pieces = [_piece(choice, choice.delta, model) for choice in chunk.choices]
     if not pieces:
@@ -83,11 +88,11 @@ def answer_pieces(response: Any) -> list[Piece]:
     """Read LiteLLM's whole answer, a `ModelResponse`: one piece per choice, the usage with the last."""
     pieces = [_piece(choice, choice.message, response.model) for choice in response.choices]
     if pieces:
-        pieces[-1].usage = usage_fields(getattr(response, "usage", None))
+        pieces[-1].usage = usage_fields(getattr(response, "usage", None), getattr(response, "service_tier", None))
     return pieces
 
 
-def usage_fields(usage: Any) -> dict[str, Any] | None:
+def usage_fields(usage: Any, service_tier: str | None = None) -> dict[str, Any] | None:
     """Give LiteLLM's usage in OpenAI's shape, without LiteLLM's own fields; the details only where there are any."""
     if usage is None:
         return None
@@ -102,20 +107,14 @@ def usage_fields(usage: Any) -> dict[str, Any] | None:
         details = plain(read(name))
         if isinstance(details, dict) and (counts := _counts(details)):
             fields[name] = counts
+    if service_tier:
+        fields["service_tier"] = service_tier
     return fields
 
 
 def usage_of(fields: Mapping[str, Any] | None) -> Usage | None:
-    """Read OpenAI's usage fields."""
-    if fields is None:
-        return None
-    prompt, completion = fields.get("prompt_tokens_details") or {}, fields.get("completion_tokens_details") or {}
-    return Usage(
-        prompt_tokens=fields.get("prompt_tokens") or 0,
-        completion_tokens=fields.get("completion_tokens") or 0,
-        cached_tokens=prompt.get("cached_tokens") or 0,
-        reasoning_tokens=completion.get("reasoning_tokens") or 0,
-    )
+    """Read the usage that the client gets, as it is read of OpenAI's wire."""
+    return None if fields is None else base.usage_of(msgspec.convert(fields, UsageFields))
 
 
 def plain(value: Any) -> Any:
@@ -154,9 +153,19 @@ def _attribute(source: object, name: str) -> Any:
     return getattr(source, name, None)
 
 
-def _counts(details: dict[str, Any]) -> dict[str, int]:
+def _counts(details: dict[str, Any]) -> dict[str, Any]:
     found = ((name, details.get(name)) for name in _DETAILS)
-    return {name: count for name, count in found if isinstance(count, int) and (count or name == "cached_tokens")}
+    counts = {name: count for name, count in found if isinstance(count, int) and (count or name == "cached_tokens")}
+    split = details.get("cache_creation_token_details") or {}
+    return {**counts, **split_writes(split.get("ephemeral_5m_input_tokens"), split.get("ephemeral_1h_input_tokens"))}
+
+
+def split_writes(five_minutes: int | None, an_hour: int | None) -> dict[str, Any]:
+    """Tell for how long the provider keeps what it wrote, where not all of it is for the usual five minutes."""
+    if not an_hour:
+        return {}
+    split = {"ephemeral_5m_input_tokens": five_minutes or 0, "ephemeral_1h_input_tokens": an_hour}
+    return {"cache_creation_token_details": split}
 
 
 def _piece(choice: Any, said: Any, model: str | None) -> Piece:

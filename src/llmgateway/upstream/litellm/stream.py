@@ -81,6 +81,7 @@ class TranslatedChunks:
         self._failure: GatewayError | None = None
         self._last_seen = False
         self._over = False
+        self._tier = _service_tier(response)
         self.stream = Streamed(chunks=self, model=writer.model)
 
     def __aiter__(self) -> Self:
@@ -173,8 +174,10 @@ class TranslatedChunks:
         self._response.close()
 
     def _note_usage(self) -> None:
-        self.stream.usage = usage_of(self._writer.usage)
+        usage = self.stream.usage = usage_of(self._writer.usage)
         self.stream.model = self._writer.model
+        if usage is not None and usage.service_tier is None:
+            usage.service_tier = self._tier
 
     async def _finish(self) -> None:
         """Give the connection back for the next call, if its end is near."""
@@ -184,6 +187,12 @@ class TranslatedChunks:
                     continue
         except (TimeoutError, aiohttp.ClientError, OSError):
             self._response.close()
+
+
+def _service_tier(response: Response) -> str | None:
+    """Read what Google says in a header alone, in the words that LiteLLM gives for a whole answer."""
+    tier = response.headers.get("x-gemini-service-tier", "").lower()
+    return "default" if tier == "standard" else tier or None
 
 
 def _cutter(framing: Framing) -> Any:

@@ -50,6 +50,14 @@ class TokenCounter:
             return await asyncio.to_thread(self._count, text, name)
         return len(encoding.encode_ordinary(text))
 
+    def count_here(self, text: str, model: str) -> int:
+        """Count in the thread that asks: not on an event loop.
+
+        Raises:
+            FileNotFoundError: LiteLLM's package is there without its tables.
+        """
+        return self._count(text, encoding_name(model))
+
     def _count(self, text: str, name: str) -> int:
         with self._loading:
             if name not in self._encodings:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmgateway.providers.tokens import TokenCounter, encoding_name, tables_folder
+from llmgateway.tokens import TokenCounter, encoding_name, tables_folder
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_counting_never_asks_the_network_nor_imports_litellm(tmp_path: Path) -> 
 import asyncio, socket, sys
 def refuse(*_): raise AssertionError("the network was asked")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from llmgateway.providers.tokens import TokenCounter
+from llmgateway.tokens import TokenCounter
 print(asyncio.run(TokenCounter().count("hello world", "gpt-4o")), "litellm" in sys.modules)
 """
     # An empty cache: a tokenizer that is not read from the package would have to be downloaded.

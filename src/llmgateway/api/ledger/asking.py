@@ -1,0 +1,95 @@
+"""What all questions to the ledger share: whose rows they may see, how long they may take, what is right to ask."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import anyio
+import msgspec
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmgateway.errors import InvalidRequestError, LedgerAwayError
+from llmgateway.exchange import Exchange
+
+LIMIT_S = 10.0
+FLUSH_LIMIT_S = 1.0
+# Ships what this process has written down so far, within so many seconds.
+Flush = Callable[[float], Awaitable[bool]]
+
+_MANY_ROWS = 500  # from here on rendering takes longer than a thread costs
+_LONGEST_SHOWN = 100
+
+Answer = TypeVar("Answer")
+
+
+def organization_of(request: Request) -> str | None:
+    """Give the organization whose rows may be seen; `None` is all of them.
+
+    Raises:
+        InvalidRequestError: It is named in a way that nobody is: without it, everything would be shown.
+    """
+    exchange: Exchange = request.scope["exchange"]
+    if exchange.organization is None and "x-organization-id" in request.headers:
+        raise InvalidRequestError(
+            "X-Organization-ID must be 1 to 128 of A-Z a-z 0-9 . _ - ; leave it out to see everything.",
+            param="X-Organization-ID",
+        )
+    return exchange.organization
+
+
+async def answer_in_time(
+    question: Callable[[], Awaitable[Answer]], limit_s: float, turns: asyncio.Semaphore | None = None
+) -> Answer:
+    """Ask the database and wait for it.
+
+    Args:
+        turns: How many such questions this process asks at once: a few people with wide ones must not take all
+            connections from the entries that are to be written. Waiting for a turn is part of the time.
+
+    Raises:
+        LedgerAwayError: It is away, or too slow.
+    """
+    try:
+        with anyio.fail_after(limit_s):
+            if turns is None:
+                return await question()
+            async with turns:
+                return await question()
+    except TimeoutError:
+        raise LedgerAwayError(
+            f"The database did not answer within {limit_s:g} s: ask for a shorter time, or try again."
+        ) from None
+    except OSError:
+        # Its message may name an internal address.
+        raise LedgerAwayError("The database cannot be read now: try again. Model calls go on meanwhile.") from None
+
+
+def known_only(request: Request, known: Collection[str]) -> None:
+    """Refuse parameters that nobody reads: a misspelt one would answer another question than was asked.
+
+    Raises:
+        InvalidRequestError: With the names there are.
+    """
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequestError(
+                f"Unknown parameter {short(name)}. There are: {', '.join(known)}.", param=name[:_LONGEST_SHOWN]
+            )
+
+
+def short(text: str) -> str:
+    """Quote what a client sent, without repeating a megabyte of it."""
+    return f"`{text if len(text) <= _LONGEST_SHOWN else f'{text[:_LONGEST_SHOWN]}…'}`"
+
+
+async def rendered(render: Callable[[], bytes], rows: int, media_type: str = "application/json") -> Response:
+    """Answer with what `render` makes of so many rows; many of them not on the event loop."""
+    body = render() if rows < _MANY_ROWS else await to_thread.run_sync(render)
+    return Response(body, headers={"cache-control": "no-store"}, media_type=media_type)
+
+
+async def as_json(shown: object, rows: int = 0) -> Response:
+    """Answer with JSON."""
+    return await rendered(lambda: msgspec.json.encode(shown), rows)

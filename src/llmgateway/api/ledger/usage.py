@@ -1,0 +1,199 @@
+"""Who used and spent what: the ledger summed up, as JSON or as a table for a spreadsheet."""
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, time, timedelta
+from functools import partial
+from typing import Any, cast, get_args
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llmgateway.api.ledger.asking import (
+    FLUSH_LIMIT_S,
+    LIMIT_S,
+    Flush,
+    answer_in_time,
+    known_only,
+    organization_of,
+    rendered,
+    short,
+)
+from llmgateway.api.ledger.shown import instant
+from llmgateway.errors import InvalidRequestError, NotFoundError
+from llmgateway.storage.queries import Group, TooManyGroupsError, UsageTotals
+
+# From, to (not included), groups, and the organization when only one is meant.
+Usage = Callable[[datetime, datetime, Sequence[Group], str | None], Awaitable[Sequence[UsageTotals]]]
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+LONGEST = timedelta(days=366)
+
+_AT_ONCE = 2
+_PARAMETERS = ("from", "to", "group_by", "organization_id")
+_COUNTED = (
+    *("requests", "errors", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"),
+    *("total_tokens", "cost_usd", "unpriced_requests", "estimated_requests"),
+)
+# A plus sign that nobody escaped arrives as a space.
+_LOST_PLUS = re.compile(r"(?<=[\d.]) (?=\d\d:?\d\d$)")
+_ORGANIZATION = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# What a spreadsheet takes for a formula (OWASP, CSV Injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+class _Asked(msgspec.Struct):
+    start: datetime
+    end: datetime
+    groups: tuple[Group, ...]
+    organization: str | None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def routes(usage: Usage, flush: Flush, *, limit_s: float = LIMIT_S, now: Callable[[], datetime] = _now) -> list[Route]:
+    """Serve `/v1/usage`.
+
+    Args:
+        usage: Sums the ledger up; raises an `OSError` when the database is away.
+        flush: So that callers find what they just did.
+    """
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def read_usage(request: Request) -> Response:
+        asked = _asked(request, now())
+        await flush(FLUSH_LIMIT_S)
+        question = partial(usage, asked.start, asked.end, asked.groups, asked.organization)
+        try:
+            totals = await answer_in_time(question, limit_s, turns)
+        except TooManyGroupsError:
+            raise InvalidRequestError(
+                "More groups than one answer takes: ask for a shorter time, fewer groups or one organization.",
+                param="group_by",
+            ) from None
+        if _wants_csv(request):
+            answer = await rendered(lambda: _csv(asked.groups, totals), len(totals), "text/csv")
+            answer.headers["content-disposition"] = 'attachment; filename="usage.csv"'
+            return answer
+        return await rendered(lambda: msgspec.json.encode(_shown(asked, totals)), len(totals))
+
+    return [Route("/v1/usage", read_usage, methods=["GET"])]
+
+
+def _asked(request: Request, now: datetime) -> _Asked:
+    known_only(request, _PARAMETERS)
+    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = _instant(request, "from", start)
+    end = _instant(request, "to", now)
+    if not start < end:
+        raise InvalidRequestError(
+            f"`from` ({start.isoformat()}) must be before `to` ({end.isoformat()}), which is not part of the time.",
+            param="from",
+        )
+    if end - start > LONGEST:
+        raise InvalidRequestError(f"Ask for at most {LONGEST.days} days at once.", param="from")
+    return _Asked(start, end, _groups(request), _organization(request))
+
+
+def _instant(request: Request, name: str, otherwise: datetime) -> datetime:
+    text = request.query_params.get(name)
+    if not text:
+        return otherwise
+    try:
+        at = datetime.fromisoformat(_LOST_PLUS.sub("+", text))
+        if at.tzinfo is None and at.time() == time() and len(text) == len("2026-11-01"):
+            at = at.replace(tzinfo=UTC)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # told below, together with a time that has no offset
+    raise InvalidRequestError(
+        f"`{name}` is {short(text)}: write a day, such as 2026-11-01 (UTC), or an instant with its offset, "
+        "such as 2026-11-01T12:00:00Z.",
+        param=name,
+    )
+
+
+def _groups(request: Request) -> tuple[Group, ...]:
+    names = [name.strip() for text in request.query_params.getlist("group_by") for name in text.split(",")]
+    groups = tuple(dict.fromkeys(name for name in names if name))
+    for name in groups:
+        if name not in GROUPS:
+            raise InvalidRequestError(
+                f"`group_by` has {short(name)}: take any of {', '.join(GROUPS)}, with commas between.", param="group_by"
+            )
+    return cast("tuple[Group, ...]", groups)
+
+
+def _organization(request: Request) -> str | None:
+    own, named = organization_of(request), request.query_params.get("organization_id")
+    if not named:
+        return own
+    if not _ORGANIZATION.fullmatch(named):
+        raise InvalidRequestError(
+            f"`organization_id` is {short(named)}: it has 1 to 128 of A-Z a-z 0-9 . _ - .", param="organization_id"
+        )
+    if own not in {None, named}:
+        raise NotFoundError(f"No organization {short(named)} is known here, or it is not yours.")
+    return named
+
+
+def _wants_csv(request: Request) -> bool:
+    """Whether a table is asked for before JSON is."""
+    kinds = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
+    return next((kind for kind in kinds if kind in {"text/csv", "application/json"}), "") == "text/csv"
+
+
+def _shown(asked: _Asked, totals: Sequence[UsageTotals]) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "from": instant(asked.start),
+        "to": instant(asked.end),
+        "group_by": asked.groups,
+        "data": [{**_group(asked.groups, part), **_figures(part)} for part in totals],
+        "total": _figures(_sum(totals)),
+    }
+
+
+def _group(groups: Sequence[Group], part: UsageTotals) -> dict[str, str | None]:
+    return {name: part.group.get(name) for name in groups}
+
+
+def _figures(part: UsageTotals) -> dict[str, int | float | None]:
+    return {name: getattr(part, name, part.prompt_tokens + part.completion_tokens) for name in _COUNTED}
+
+
+def _sum(totals: Sequence[UsageTotals]) -> UsageTotals:
+    """Add groups up; the cost of what has none is not known rather than 0."""
+    costs = [part.cost_usd for part in totals if part.cost_usd is not None]
+    counted = {
+        name: sum(getattr(part, name) for part in totals)
+        for name in _COUNTED
+        if name not in {"total_tokens", "cost_usd"}
+    }
+    # To the billionth of a dollar, as the ledger keeps it.
+    return UsageTotals(group={}, cost_usd=round(sum(costs), 9) if costs else None, **counted)
+
+
+def _csv(groups: Sequence[Group], totals: Sequence[UsageTotals]) -> bytes:
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow([*groups, *_COUNTED])
+    for part in totals:
+        figures = _figures(part)
+        names = (_harmless(name) for name in _group(groups, part).values())
+        table.writerow([*names, *(figures[name] for name in _COUNTED)])
+    return text.getvalue().encode()
+
+
+def _harmless(text: str | None) -> str:
+    """Keep a spreadsheet from calculating what a client wrote."""
+    text = text or ""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,24 @@
+"""Says which trace a request belongs to, before anything else happens to it."""
+
+from collections.abc import Callable, Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llmgateway.exchange import Header, Trace
+
+
+class Tracing:
+    """Continues the client's trace, or begins one. The spans are made at the end, from the exchange.
+
+    Args:
+        begin: Reads a request's headers and decides whether its spans are kept.
+    """
+
+    def __init__(self, app: ASGIApp, *, begin: Callable[[Iterable[Header]], Trace]) -> None:
+        self._app = app
+        self._begin = begin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["exchange"].trace = self._begin(scope["headers"])
+        await self._app(scope, receive, send)

@@ -1,0 +1,47 @@
+"""What tokens cost: each is billed once, by its own kind."""
+
+from llmgateway.catalog.model import Prices
+from llmgateway.exchange import Usage
+
+
+def cost_usd(usage: Usage, prices: Prices | None) -> float | None:
+    """Give the cost; `None` when the price is unknown, which is not the same as nothing."""
+    if prices is None:
+        return None
+    if prices.above or prices.tiers:
+        prices = prices.for_request(usage.prompt_tokens, usage.service_tier)
+    return _input(usage, prices) + _output(usage, prices)
+
+
+def _input(usage: Usage, prices: Prices) -> float:
+    plain = usage.prompt_tokens
+    cost = 0.0
+    write = prices.input if prices.cache_write is None else prices.cache_write
+    for tokens, price, usual in (
+        (usage.cached_tokens, prices.cached, prices.input),
+        (usage.cache_write_tokens, write, write),
+        (usage.cache_write_1h_tokens, prices.cache_write_1h, write),
+        (usage.audio_prompt_tokens, prices.audio_input, prices.input),
+        (usage.image_prompt_tokens, prices.image_input, prices.input),
+    ):
+        if tokens:
+            # A provider that counts a cached image under both names is not paid twice.
+            billed = min(tokens, plain)
+            plain -= billed
+            cost += billed * (usual if price is None else price)
+    return cost + plain * prices.input
+
+
+def _output(usage: Usage, prices: Prices) -> float:
+    plain = usage.completion_tokens
+    cost = 0.0
+    for tokens, price in (
+        (usage.reasoning_tokens, prices.reasoning),
+        (usage.audio_completion_tokens, prices.audio_output),
+        (usage.image_completion_tokens, prices.image_output),
+    ):
+        if tokens:
+            billed = min(tokens, plain)
+            plain -= billed
+            cost += billed * (prices.output if price is None else price)
+    return cost + plain * prices.output

@@ -1,0 +1,152 @@
+"""One line of the usage ledger: an exchange as it is written down, in the journal first and then in the database."""
+
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from llmgateway.exchange import Exchange, Streamed, Usage
+
+_MOST_ATTEMPTS = 32  # a row is bounded, whatever happened (docs/pitfalls.md, row 87)
+_NANO = 1_000_000_000
+_LONGEST = 256  # characters of anything that a client or a provider wrote
+
+
+class AttemptEntry(Struct, omit_defaults=True):
+    """One attempt of an exchange. Times in milliseconds, `at_ms` since the exchange began."""
+
+    provider: str
+    model: str
+    at_ms: float
+    duration_ms: float
+    outcome: str
+    upstream_status: int | None = None
+    ttft_ms: float | None = None
+
+
+class LedgerEntry(Struct, omit_defaults=True):
+    """One exchange as it is kept; its fields are the table's columns.
+
+    Args:
+        id: The gateway's own `req_…`; unique, and the only thing that tells two entries apart.
+        client_id: The client's own `X-Request-ID`; nothing is known of it but that it is short.
+        at_us: When the request came, microseconds since 1970 in UTC.
+        deployment: The account and the upstream model, `main/gpt-4o`.
+        cost_nusd: Billionths of a US dollar, so that sums are exact; `None` as long as the usage or price is unknown.
+        estimated: The tokens were counted here, because the upstream told none.
+        ttft_ms: Time to the first chunk of a stream.
+        overhead_ms: The gateway's own share.
+    """
+
+    id: str
+    at_us: int
+    operation: str
+    requested_model: str
+    status: int
+    duration_ms: float
+    overhead_ms: float
+    client_id: str | None = None
+    organization_id: str | None = None
+    key_id: str | None = None
+    user_label: str | None = None
+    model: str = "other"
+    upstream_model: str | None = None
+    response_model: str | None = None
+    provider: str | None = None
+    deployment: str | None = None
+    stream: bool = False
+    error_code: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+    estimated: bool = False
+    cost_nusd: int | None = None
+    ttft_ms: float | None = None
+    upstream_ms: float = 0.0
+    attempts: list[AttemptEntry] = []
+    cache: str = "BYPASS"
+    route_reason: str | None = None
+    trace_id: str | None = None
+
+
+def entry_of(exchange: Exchange) -> LedgerEntry:
+    """Write a model call down. `exchange.ended` is set."""
+    now, started = time.perf_counter(), exchange.started
+    duration_us = ((now if exchange.ended is None else exchange.ended) - started) * 1e6
+    attempts, upstream_us = _attempts(exchange, now)
+    call, reply, trace = exchange.call, exchange.reply, exchange.trace
+    cost_usd, provider, upstream_model = exchange.cost_usd, exchange.provider, exchange.upstream_model
+    # By position, in the order of the fields, because names cost a microsecond.
+    entry = LedgerEntry(
+        exchange.id,
+        time.time_ns() // 1000 - int((now - started) * 1e6),
+        exchange.operation or "",
+        (exchange.requested_model or "")[:_LONGEST],
+        exchange.status or 500,
+        int(duration_us) / 1e3,
+        int(duration_us - upstream_us) / 1e3 if duration_us > upstream_us else 0.0,
+        exchange.client_id,
+        exchange.organization,
+        exchange.key_id,
+        call.user[:_LONGEST] if call is not None and call.user else None,
+        exchange.model_label,
+        upstream_model,
+        reply.model[:_LONGEST] if reply is not None and reply.model else None,
+        provider,
+        f"{provider}/{upstream_model}" if provider is not None and upstream_model is not None else None,
+        exchange.stream,
+        exchange.error_code,
+    )
+    if exchange.usage is not None:
+        _count(entry, exchange.usage)
+    if cost_usd is not None:
+        entry.cost_nusd = round(cost_usd * _NANO)
+    if attempts:
+        entry.attempts, entry.upstream_ms = attempts, int(upstream_us) / 1e3
+        first = exchange.attempts[-1].first_chunk
+        if first is not None and isinstance(reply, Streamed):
+            entry.ttft_ms = int((first - started) * 1e6) / 1e3
+    entry.cache, entry.route_reason = exchange.cache_status, exchange.route_reason
+    if trace is not None:
+        entry.trace_id = f"{trace.trace_id:032x}"
+    return entry
+
+
+def _count(entry: LedgerEntry, usage: Usage) -> None:
+    entry.prompt_tokens, entry.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+    entry.cached_tokens, entry.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
+    entry.cache_write_tokens = usage.cache_write_tokens + usage.cache_write_1h_tokens
+    entry.audio_tokens = usage.audio_prompt_tokens + usage.audio_completion_tokens
+    entry.image_tokens = usage.image_prompt_tokens + usage.image_completion_tokens
+    entry.estimated = usage.estimated
+
+
+def _attempts(exchange: Exchange, now: float) -> tuple[list[AttemptEntry], float]:
+    """Write the last attempts down; the second value is what all of them took together, in microseconds."""
+    entries: list[AttemptEntry] = []
+    upstream_us, started = 0.0, exchange.started
+    for attempt in exchange.attempts:
+        begun, ended, first = attempt.started, attempt.ended, attempt.first_chunk
+        took_us = ((now if ended is None else ended) - begun) * 1e6
+        upstream_us += took_us
+        entries.append(
+            AttemptEntry(
+                attempt.provider,
+                attempt.model,
+                int((begun - started) * 1e6) / 1e3,
+                int(took_us) / 1e3,
+                attempt.outcome or "running",
+                attempt.upstream_status,
+                None if first is None else int((first - begun) * 1e6) / 1e3,
+            )
+        )
+    return entries[-_MOST_ATTEMPTS:], upstream_us
+
+
+def columns(entry: LedgerEntry) -> dict[str, Any]:
+    """Give the entry as one row of the table: `attempts` stays a list, for the column's own encoding."""
+    return {name: getattr(entry, name) for name in entry.__struct_fields__}

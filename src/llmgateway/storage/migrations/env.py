@@ -1,0 +1,15 @@
+"""What Alembic runs to migrate: on the connection that it was given."""
+
+from alembic import context
+
+from llmgateway.storage.migrations.revisions import VERSION_TABLE
+from llmgateway.storage.migrations.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,85 @@
+import asyncio
+import threading
+
+import anyio
+import msgspec
+import pytest
+
+from llmgateway.api.ledger.asking import answer_in_time, rendered, short
+from llmgateway.errors import LedgerAwayError
+from llmgateway.storage.queries import StorageAwayError
+
+
+async def test_an_answer_in_time_is_given_on() -> None:
+    async def question() -> int:
+        return 7
+
+    assert await answer_in_time(question, 1.0) == 7
+
+
+async def test_what_is_wrong_with_the_database_is_told_without_its_address() -> None:
+    async def question() -> int:
+        raise StorageAwayError("postgres.internal:5432 refuses")
+
+    with pytest.raises(LedgerAwayError) as away:
+        await answer_in_time(question, 1.0)
+
+    assert (away.value.status, away.value.should_retry) == (503, True)
+    assert "internal" not in away.value.message
+
+
+async def test_a_bug_in_a_question_stays_a_bug() -> None:
+    async def question() -> int:
+        raise KeyError("group")
+
+    with pytest.raises(KeyError):
+        await answer_in_time(question, 1.0)
+
+
+async def test_pitfall_070_wide_questions_take_turns_and_the_wait_is_part_of_their_time() -> None:
+    turns, answered, running = asyncio.Semaphore(2), asyncio.Event(), 0
+    most, refused = 0, 0
+
+    async def question() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await answered.wait()
+        running -= 1
+
+    async def ask(limit_s: float) -> None:
+        nonlocal refused
+        try:
+            await answer_in_time(question, limit_s, turns)
+        except LedgerAwayError:
+            refused += 1
+        if refused == 3:
+            answered.set()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for limit_s in (5.0, 5.0, 0.05, 0.05, 0.05):
+                group.start_soon(ask, limit_s)
+
+    assert (most, running, refused) == (2, 0, 3)
+    assert not turns.locked()
+
+
+@pytest.mark.parametrize(("rows", "beside"), [(3, False), (5000, True)])
+async def test_pitfall_070_many_rows_are_rendered_beside_the_event_loop(rows: int, beside: bool) -> None:
+    threads: list[int] = []
+
+    def render() -> bytes:
+        threads.append(threading.get_ident())
+        return msgspec.json.encode([])
+
+    answer = await rendered(render, rows)
+
+    assert answer.body == b"[]"
+    assert (threads != [threading.get_ident()]) is beside
+
+
+def test_what_a_client_wrote_is_quoted_and_never_long() -> None:
+    assert short("abc") == "`abc`"
+    assert short("a" * 100) == f"`{'a' * 100}`"
+    assert len(short("a" * 1_000_000)) == 103

@@ -1,0 +1,110 @@
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from llmgateway.storage.address import Address, file_turn, holds_before, locate, make_file, ping, reason, revision_in
+from llmgateway.storage.migrations.revisions import HEAD, VERSION_TABLE, DatabaseNewerError
+from llmgateway.storage.queries import StorageAwayError
+
+FOLDER = Path("/srv/gateway")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        (None, Address(path=FOLDER / "llmgateway.db")),
+        ("sqlite://", Address(path=FOLDER / "llmgateway.db")),
+        ("sqlite:///relative%20name.db", Address(path=Path("relative name.db"))),
+        ("sqlite+aiosqlite:////absolute.db?timeout=5", Address(path=Path("/absolute.db"))),
+        ("postgres://u:p@host:1/db?sslmode=require", Address(dsn="postgresql://u:p@host:1/db?sslmode=require")),
+        ("postgresql://host/db", Address(dsn="postgresql://host/db")),
+        ("postgresql+psycopg2://host/db", Address(dsn="postgresql://host/db")),
+    ],
+)
+def test_every_spelling_of_an_address_is_understood(url: str | None, address: Address) -> None:
+    assert locate(url, FOLDER) == address
+
+
+@pytest.mark.parametrize(("url", "said"), [("mysql://x/y", "sqlite:// or"), ("sqlite:///:memory:", "name a file")])
+def test_address_that_leads_nowhere_says_what_would(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        locate(url, FOLDER)
+
+
+def test_reason_is_one_line_and_short() -> None:
+    assert reason(OSError("no\n  route" + "x" * 999))[:20] == "OSError: no routexxx"
+    assert len(reason(OSError("x" * 999))) < 320
+
+
+def run(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def at(path: Path, revision: str) -> None:
+    run(path, f"CREATE TABLE {VERSION_TABLE} (version_num)", f"INSERT INTO {VERSION_TABLE} VALUES ('{revision}')")  # noqa: S608
+
+
+def test_file_that_is_not_there_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "a?b#c%d.db"
+
+    assert revision_in(path) is None
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o700, 0o600]
+
+
+def test_revision_is_read_and_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c%d.db"
+    run(path, "PRAGMA journal_mode=WAL", "CREATE TABLE other (x)")
+    assert revision_in(path) is None
+    at(path, HEAD)
+
+    assert revision_in(path) == HEAD
+    ping(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_revision_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    at(tmp_path / "x.db", "9999")
+
+    with pytest.raises(DatabaseNewerError, match="9999"):
+        revision_in(tmp_path / "x.db")
+
+
+def test_what_is_no_database_is_away(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("not a database" * 100)
+
+    with pytest.raises(StorageAwayError, match="DatabaseError: file is not a database"):
+        revision_in(tmp_path / "x.db")
+    with pytest.raises(StorageAwayError, match="OperationalError: unable to open"):
+        ping(tmp_path / "gone.db")
+    with pytest.raises(StorageAwayError, match="cannot be written"):
+        make_file(tmp_path / "x.db" / "y.db")
+    with pytest.raises(StorageAwayError), file_turn(tmp_path / "no" / "x.db", "sweep"):
+        pass
+
+
+def test_look_drops_no_lock_that_this_process_holds(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    at(path, HEAD)
+    run(path, "PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+
+        assert revision_in(path) == HEAD
+
+        with (
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+            closing(sqlite3.connect(path, timeout=0)) as other,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+
+
+def test_what_is_old_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    run(path, "CREATE TABLE ledger (at_us)", "INSERT INTO ledger VALUES (5)")
+
+    assert (holds_before(path, 5), holds_before(path, 6)) == (False, True)

@@ -1,0 +1,71 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from llmgateway.storage.address import Address, locate
+from llmgateway.storage.database import Database, open_engine, turn
+from llmgateway.storage.queries import StorageAwayError
+
+
+def test_file_that_cannot_be_made_says_whose_fault_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageAwayError, match=r"file/llmgateway\.db cannot be written \("):
+        open_engine(Address(path=tmp_path / "file" / "llmgateway.db"))
+
+
+async def open_twice(url: str, folder: Path) -> tuple[Database, Database]:
+    return open_engine(locate(url, folder)), open_engine(locate(url, folder))
+
+
+@pytest.mark.usefixtures("storage")
+async def test_turn_is_one_process_at_a_time(url: str, tmp_path: Path) -> None:
+    one, other = await open_twice(url, tmp_path)
+    try:
+        async with turn(one, "sweep") as mine, turn(other, "sweep") as theirs, turn(other, "else") as another:
+            assert (mine, theirs, another) == (True, False, True)
+        async with turn(other, "sweep") as theirs:
+            assert theirs
+    finally:
+        await one.engine.dispose()
+        await other.engine.dispose()
+
+
+@pytest.mark.usefixtures("storage")
+async def test_connection_is_set_up_for_many_writers(url: str, tmp_path: Path) -> None:
+    database = open_engine(locate(url, tmp_path))
+    shown: list[Any] = []
+    try:
+        if database.address.path is None:
+            questions = ["SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"]
+        else:
+            questions = [f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")]
+        for question in questions:
+            shown += [row[0] for row in await database.rows(text(question))]
+    finally:
+        await database.engine.dispose()
+
+    assert shown == (["llmgateway"] if database.address.path is None else ["wal", 1, 1, 10_000])
+
+
+ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+
+
+async def test_question_that_nobody_waits_for_any_more_ends(tmp_path: Path) -> None:
+    database = open_engine(Address(path=tmp_path / "x.db"))
+    try:
+        for _ in range(6):
+            with anyio.move_on_after(0.05) as waited:
+                await database.rows(ENDLESS)
+            assert waited.cancelled_caught
+        began_s = time.process_time()
+        assert [row[0] for row in await database.rows(text("SELECT 1"))] == [1]
+        await anyio.sleep(0.3)
+
+        assert time.process_time() - began_s < 0.2, "more questions than there are connections, and none is left"
+    finally:
+        await database.engine.dispose()
