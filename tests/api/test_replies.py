@@ -455,13 +455,13 @@ async def test_a_socket_that_is_never_read_from_holds_no_place_for_ever(
     )
     body = b'{"model":"chat","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]), limit=1024)
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Timeout-Seconds: 1\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Timeout-Seconds: 4\r\nContent-Length: %d\r\n\r\n"
     writer.write(head % len(body) + body)
     try:
         await reader.read(10)
-        line = await served.logged("llm_request_error")
+        line = await served.logged("llm_request_error", within_s=15)
         assert (line["status"], line["error_code"]) == (499, "client_closed_request")
-        assert line["duration_ms"] < 3000
+        assert line["duration_ms"] < 10_000
         assert served.app.state.running.tasks == {}
     finally:
         writer.close()
