@@ -1,9 +1,8 @@
-import timeit
-
 import msgspec
 import pytest
 
 from llmgateway.routing.heard import Heard
+from tests.timing import relative_cost
 
 
 def event(text: str, number: int = 0) -> bytes:
@@ -68,7 +67,7 @@ def test_a_stream_without_end_is_kept_up_to_four_megabytes_and_weighed_beyond() 
 
 
 @pytest.mark.alone
-def test_hearing_a_chunk_takes_half_a_microsecond() -> None:
+def test_hearing_a_chunk_costs_next_to_nothing() -> None:
     events = [event(f" word{number}") for number in range(3000)]
 
     def hear() -> None:
@@ -76,6 +75,4 @@ def test_hearing_a_chunk_takes_half_a_microsecond() -> None:
         for one in events:
             heard.append(one)
 
-    taken_s = min(timeit.repeat(hear, number=1, repeat=7)) / len(events)
-
-    assert taken_s * 1e6 < 1.0, "0.4 on a quiet machine"
+    assert relative_cost(hear, number=2) / len(events) < 0.45, "0.15 on a quiet machine"

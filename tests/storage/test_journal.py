@@ -2,7 +2,6 @@ import os
 import stat
 import subprocess
 import sys
-import timeit
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.recent import RecentEntries
 from tests.deployments import deployment
 from tests.storage.journals import Log, entry, files, journal_in, lines_of
+from tests.timing import relative_cost
 
 
 class Disk:
@@ -243,9 +243,8 @@ def test_the_end_leaves_what_was_not_shipped_and_no_empty_file(tmp_path: Path, m
 
 
 @pytest.mark.alone
-def test_writing_an_exchange_down_costs_eight_microseconds(tmp_path: Path) -> None:
+def test_writing_an_exchange_down_costs_little_more_than_its_json(tmp_path: Path) -> None:
     journal, call = journal_in(tmp_path), exchange()
 
-    best_s = min(timeit.repeat(lambda: journal.record(call), number=5000, repeat=5)) / 5000
-
-    assert best_s < 3 * 8e-6  # the margin is three, for a machine that does something else as well
+    # 2 on a quiet machine; the margin is three.
+    assert relative_cost(lambda: journal.record(call), number=5000) < 6

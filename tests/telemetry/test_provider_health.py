@@ -6,6 +6,7 @@ import pytest
 from llmgateway.exchange import Attempt, Exchange
 from llmgateway.telemetry.provider_health import ProviderHealth
 from tests.deployments import deployment
+from tests.timing import relative_cost
 
 
 def exchange_of(
@@ -92,10 +93,4 @@ def test_only_the_accounts_asked_for_are_told() -> None:
 def test_noting_a_request_costs_about_a_microsecond() -> None:
     health, exchange = ProviderHealth(590.0), exchange_of("ok")
 
-    def once() -> float:
-        began = time.process_time()
-        for _ in range(10_000):
-            health.record(exchange)
-        return (time.process_time() - began) / 10_000
-
-    assert min(once() for _ in range(5)) < 2e-6
+    assert relative_cost(lambda: health.record(exchange), number=10_000) < 0.6, "0.15 on a quiet machine"
