@@ -31,6 +31,18 @@ def budgets(results: Results) -> list[Budget]:
     return [
         Budget("request: times the bare relay (202 / 140)", ratio(results, "small", "gateway", "raw"), 202 / 140),
         Budget(
+            "request with key and limits: times the bare relay (212 / 140)",
+            ratio(results, "small", "protected", "raw"),
+            212 / 140,
+        ),
+        Budget("cache hit with key and limits: times a bare relayed request (140 / 140)", _hit(results), 140 / 140),
+        Budget(
+            "cache hit: LiteLLM's proxy with its memory cache costs times",
+            ratio(results, "hit", "litellm-cache", "gateway"),
+            40,
+            at_least=True,
+        ),
+        Budget(
             "request: LiteLLM's proxy costs times", ratio(results, "small", "litellm", "gateway"), 50, at_least=True
         ),
         # The bare relay was seen at 49 to 73 µs a paced chunk: the middle of it.
@@ -44,3 +56,8 @@ def budgets(results: Results) -> list[Budget]:
         Budget("MB after load, LiteLLM loaded", loaded_mb, 250),
         Budget("s from exec to /health", median(starts_s) if starts_s else None, 1.0),
     ]
+
+
+def _hit(results: Results) -> float | None:
+    hit, bare = results.figures.get(("hit", "protected")), results.figures.get(("small", "raw"))
+    return hit.cpu_us / bare.cpu_us if hit and bare else None

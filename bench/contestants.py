@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import litellm_proxy, nginx, payloads
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 90
+_ENDLESS = 100_000_000  # requests a minute
 # Children get this and nothing else: no keys, no settings of whoever runs the benchmark.
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 
@@ -28,6 +29,7 @@ class Contestant:
         command: Makes the command line out of its own port and the mock's.
         ready: The path that answers 200 once it serves; `None`: it serves once it can be connected to.
         translates: Whether it also answers in OpenAI's words for a provider that speaks others.
+        only: The scenarios it is there for; empty: all.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Contestant:
     ready: str | None = None
     environment: tuple[tuple[str, str], ...] = ()
     translates: bool = False
+    only: frozenset[str] = frozenset()
 
 
 def free_port() -> int:
@@ -160,6 +163,26 @@ def gateway(folder: Path, *, translates: bool = True) -> Contestant:
     return Contestant(name, "this gateway", command, "/health", environment, translates=translates)
 
 
+def protected(folder: Path) -> Contestant:
+    """Describe this gateway with a key to check, four limits to count, and a cache: none of them ever says no."""
+    plain = gateway(folder, translates=False)
+    settings = {
+        "LLMGATEWAY_AUTH__MODE": "gateway",
+        "LLMGATEWAY_AUTH__GATEWAY_KEYS": payloads.KEY,
+        "LLMGATEWAY_LIMITS__REQUESTS_PER_MINUTE": str(_ENDLESS),
+        "LLMGATEWAY_LIMITS__REQUESTS_PER_HOUR": str(_ENDLESS * 60),
+        "LLMGATEWAY_LIMITS__TOKENS_PER_MINUTE": str(_ENDLESS * 1000),
+        "LLMGATEWAY_LIMITS__BURST": str(_ENDLESS),
+    }
+    return replace(
+        plain,
+        name="protected",
+        title="this gateway with key and limits",
+        environment=(*plain.environment, *settings.items()),
+        only=frozenset({"small", "hit"}),
+    )
+
+
 def _catalog(upstream_port: int, *, translates: bool) -> dict[str, object]:
     base = f"http://127.0.0.1:{upstream_port}"
     accounts = {
@@ -179,7 +202,7 @@ def _catalog(upstream_port: int, *, translates: bool) -> dict[str, object]:
         for name, provider in offered.items()
         if provider in accounts
     ]
-    return {"providers": accounts, "models": models}
+    return {"providers": accounts, "models": models, "limits": {"operations": {"chat": _ENDLESS}}}
 
 
 def prototype(name: str, title: str) -> Contestant:
@@ -200,6 +223,7 @@ def lineup(without: set[str], cache: Path) -> list[Contestant]:
         prototype("raw", "bare raw ASGI + aiohttp relay"),
         prototype("starlette", "Starlette + aiohttp relay"),
         gateway(work / "gateway"),
+        protected(work / "protected"),
     ]
     if "nginx" not in without:
         if program := nginx.find(cache):
@@ -207,7 +231,8 @@ def lineup(without: set[str], cache: Path) -> list[Contestant]:
         else:
             print("nginx: left out, neither installed nor to be had as a Debian package")
     if "litellm" not in without:
-        chosen.append(_litellm(litellm_proxy.install(cache), work))
+        program = litellm_proxy.install(cache)
+        chosen += [_litellm(program, work), _litellm_cache(program, work)]
     return [contestant for contestant in chosen if contestant.name not in without]
 
 
@@ -225,4 +250,15 @@ def _litellm(program: Path, work: Path) -> Contestant:
         "/health/liveliness",
         (("LITELLM_LOCAL_MODEL_COST_MAP", "True"),),
         translates=True,
+    )
+
+
+def _litellm_cache(program: Path, work: Path) -> Contestant:
+    folder = work / "litellm-cache"
+    return replace(
+        _litellm(program, work),
+        name="litellm-cache",
+        title=f"LiteLLM proxy {litellm_proxy.VERSION} with its memory cache",
+        command=lambda port, upstream: litellm_proxy.command(program, folder, port, upstream, cache=True),
+        only=frozenset({"hit"}),
     )

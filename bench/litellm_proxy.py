@@ -38,16 +38,17 @@ def _run(command: list[str]) -> None:
         )
 
 
-def command(program: Path, folder: Path, port: int, upstream_port: int) -> list[str]:
+def command(program: Path, folder: Path, port: int, upstream_port: int, *, cache: bool = False) -> list[str]:
     """Write the proxy's configuration into `folder` and give the command that starts it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     base = f"http://127.0.0.1:{upstream_port}"
     models = [_model(name, f"openai/{name}", f"{base}/v1") for name in (payloads.SMALL, payloads.BURST, payloads.PACED)]
     models.append(_model(payloads.TRANSLATED, f"anthropic/{payloads.TRANSLATED}", base))
+    caching = {"cache": True, "cache_params": {"type": "local"}} if cache else {}
     whole = {
         "model_list": models,
-        "litellm_settings": {"num_retries": 0, "telemetry": False},
+        "litellm_settings": {"num_retries": 0, "telemetry": False, **caching},
         # This gateway is measured without keys too.
         "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
     }

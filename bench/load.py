@@ -11,7 +11,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from bench.payloads import STAMP
+from bench.payloads import KEY, STAMP
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STAMP = re.compile(STAMP)
@@ -23,7 +23,7 @@ OPEN_LOOP_CONNECTIONS = 64
 def post(path: str, body: bytes) -> bytes:
     """Write a whole POST request as bytes."""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer sk-bench\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\n"
         f"content-type: application/json\r\naccept: */*\r\nuser-agent: bench\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

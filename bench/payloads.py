@@ -3,6 +3,8 @@
 import json
 
 SMALL, BURST, PACED, TRANSLATED = "bench-small", "bench-burst", "bench-paced", "bench-translated"
+# What every client sends; only a gateway that was told to looks at it.
+KEY = "sk-bench-0123456789"
 EVENTS = 100
 PACE_S = 0.010
 BIG_BYTES = 200 * 1024
@@ -18,13 +20,14 @@ _HEAD = {"id": "chatcmpl-bench0123456789", "created": 1700000000, "system_finger
 _USAGE = {"prompt_tokens": 61, "completion_tokens": 27, "total_tokens": 88}
 
 
-def question(model: str, *, stream: bool = False, size_bytes: int = 0) -> bytes:
+def question(model: str, *, stream: bool = False, size_bytes: int = 0, may_be_kept: bool = False) -> bytes:
     """Make the body of a chat request.
 
     Args:
         model: The name to ask for.
         stream: Whether to ask for server-sent events.
         size_bytes: Length of further text before the question.
+        may_be_kept: Ask for the same answer each time, as a cache wants it.
     """
     messages = [{"role": "user", "content": _QUESTION}]
     if size_bytes:
@@ -32,6 +35,8 @@ def question(model: str, *, stream: bool = False, size_bytes: int = 0) -> bytes:
             0, {"role": "system", "content": ("Lorem ipsum dolor sit amet. " * (size_bytes // 28 + 1))[:size_bytes]}
         )
     asked: dict[str, object] = {"model": model, "messages": messages}
+    if may_be_kept:
+        asked["temperature"] = 0
     return json.dumps(asked | ({"stream": True} if stream else {})).encode()
 
 

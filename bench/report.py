@@ -71,6 +71,7 @@ def _table(results: Results) -> str:
         "CPU-µs a chunk, burst",
         "CPU-µs, 200 KB body",
         "CPU-µs, translated",
+        "CPU-µs, cache hit",
         "added ms at 50/s, p50 / p99",
         "added ms at 1,000/s, p50 / p99",
         "chunk's way ms, p50 / p99",
@@ -81,7 +82,7 @@ def _table(results: Results) -> str:
     for name, title in results.titles.items():
         idle_mb, loaded_mb = results.memory_mb[name]
         cells = [title, _cost(results, "small", name), _rate(results, name)]
-        cells += [_cost(results, scenario, name) for scenario in ("paced", "burst", "big", "translated")]
+        cells += [_cost(results, scenario, name) for scenario in ("paced", "burst", "big", "translated", "hit")]
         cells += [_added(results, scenario, name) for scenario in TIMED]
         cells += [
             _chunk_delay(results, name),
@@ -93,7 +94,7 @@ def _table(results: Results) -> str:
 
 
 def _ratios(results: Results) -> str:
-    scenarios = ("small", "paced", "burst", "big", "translated")
+    scenarios = ("small", "paced", "burst", "big", "translated", "hit")
     rows = []
     for name, title in results.titles.items():
         found = [ratio(results, scenario, name, "gateway") for scenario in scenarios]
@@ -106,6 +107,7 @@ def _ratios(results: Results) -> str:
         "chunk, burst",
         "200 KB body",
         "translated",
+        "cache hit",
     ]
     return _grid(head, rows)
 

@@ -78,7 +78,7 @@ def check(running: Running) -> None:
 
 def _ask(port: int, body: bytes) -> bytes:
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    link.request("POST", PATH, body, {"content-type": "application/json", "authorization": "Bearer sk-bench"})
+    link.request("POST", PATH, body, {"content-type": "application/json", "authorization": f"Bearer {payloads.KEY}"})
     answer = link.getresponse().read()
     link.close()
     return answer
@@ -112,6 +112,10 @@ def everybody(
 def plays(scenario: Scenario, running: Running) -> bool:
     """Say whether a scenario means something for a contestant."""
     contestant = running.contestant
+    if (scenario.only and contestant.name not in scenario.only) or (
+        contestant.only and scenario.name not in contestant.only
+    ):
+        return False
     if contestant.name == "mock":
         return not scenario.chunks and not scenario.translated
     return contestant.name not in scenario.without and (contestant.translates or not scenario.translated)

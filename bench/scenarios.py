@@ -11,6 +11,7 @@ from bench.load import Load, Measured, post
 
 PATH = "/v1/chat/completions"
 BY_ITSELF = frozenset({"null"})
+WITH_CACHE = frozenset({"gateway", "protected", "litellm-cache"})
 # A thousand requests a second are more than LiteLLM's proxy can take on one core.
 OVERWHELMED = frozenset({"litellm"})
 # Before a repetition: wait until others leave the core alone, but not for ever.
@@ -27,6 +28,7 @@ class Scenario:
         rate_per_s: In an open loop, how many arrive a second; `None`: closed loop.
         chunks: Events in one answer; 0 when it is not streamed.
         without: Names of contestants for whom it means nothing.
+        only: Names of those for whom alone it means something; empty: everybody.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Scenario:
     rate_per_s: float | None = None
     chunks: int = 0
     without: frozenset[str] = frozenset()
+    only: frozenset[str] = frozenset()
     translated: bool = False
 
 
@@ -57,6 +60,7 @@ SCENARIOS = (
     Scenario("big", post(PATH, payloads.question(payloads.SMALL, size_bytes=payloads.BIG_BYTES)), connections=4),
     Scenario("slow_arrivals", post(PATH, payloads.question(payloads.SMALL)), rate_per_s=50),
     Scenario("arrivals", post(PATH, payloads.question(payloads.SMALL)), rate_per_s=1000, without=OVERWHELMED),
+    Scenario("hit", post(PATH, payloads.question(payloads.SMALL, may_be_kept=True)), only=WITH_CACHE),
     Scenario("translated", post(PATH, payloads.question(payloads.TRANSLATED)), translated=True),
 )
 

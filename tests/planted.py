@@ -5,6 +5,7 @@ that they send. When a gateway of a test ends, all that came out of it is search
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ KEYS = (
     *("tgp-upstream", "xai-upstream", "azure-upstream", "AIza-upstream", "co-upstream", "AKIDUPSTREAM"),
     *("bedrock-secret-upstream", "client-key", "planted-plain-key-0042", "planted-database-password"),
 )
+_MAKES_A_KEY = re.compile(r"/admin/keys(/[^/?]+/rotate)?$")
 _PROOFS = ("authorization", "x-api-key", "api-key")
 # Shorter prompts are words that a log line may well hold, such as `hello`.
 _MIN_PROMPT_CHARS = 16
@@ -62,6 +64,8 @@ class Planted:
 
     async def _answered(self, response: Any) -> None:
         self._keep(b"\n".join(name + b": " + value for name, value in response.headers.raw) + b"\n\n")
+        if _MAKES_A_KEY.search(str(response.request.url)) and response.request.method == "POST":
+            return  # the one answer that shows a key, once
         pieces = response.aiter_raw
 
         async def kept(*arguments: Any, **named: Any) -> Any:

@@ -63,6 +63,11 @@ class Run:
             )
         wait_until_ready(self._program, self._ready, log)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing when it does not run."""
+        if self._program is not None:
+            self._program.send_signal(number)
+
     def stop(self) -> None:
         """End it, its connections with it, and wait until it is gone; nothing when it does not run."""
         program, self._program = self._program, None
@@ -85,6 +90,15 @@ class Server:
     def start(self) -> None:
         """Start it again and wait until it answers."""
         self.run.start()
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Let it take connections and answer nothing while a block runs."""
+        self.run.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.run.signal(signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +132,13 @@ class Found:
 
 
 @contextmanager
-def redis_server() -> Iterator[Server]:
-    """Run an empty Redis that keeps nothing."""
+def redis_server(*options: str) -> Iterator[Server]:
+    """Run an empty Redis that keeps nothing, with these options of its own beside ours."""
     redis = find(REDIS)
     port = free_port()
     with workplace() as folder:
         folder_of_dump = "--save", "", "--appendonly", "no", "--dir", str(folder)
-        command = redis.command("--port", str(port), "--bind", "127.0.0.1", *folder_of_dump)
+        command = redis.command("--port", str(port), "--bind", "127.0.0.1", *folder_of_dump, *options)
         with running(command, folder, lambda: speaks(port, b"PING\r\n", b"+PONG")) as server:
             yield Server(port, f"redis://127.0.0.1:{port}/0", server)
 

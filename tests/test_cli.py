@@ -10,10 +10,10 @@ from llmgateway.cli import main
 
 CATALOG = """
 providers:
-  main: {provider: openai, api_key: "${KEY}", api_base: "http://localhost:1/v1", security_level: high}
+  main: {provider: openai, api_key: "${KEY}", api_base: "http://localhost:1/v1"}
   bare: {provider: groq}
 models:
-  - {name: chat, deployments: [{provider: main, model: gpt-4o}]}
+  - {name: chat, rescue: true, deployments: [{provider: main, model: gpt-4o}]}
   - {name: "*", passthrough: true}
 """
 
@@ -32,7 +32,7 @@ def test_check_prints_what_is_on_offer_and_never_a_secret(
         **catalog,
         "KEY": "sk-canary",
         "GROK_API_KEY": "xai-canary",
-        "CACHE_TTL": "60",
+        "LLMGATEWAY_QUEUE_URL": "redis://localhost:1/0",
         "LLMGATEWAY_WORKERS": "2",
     }
 
@@ -44,8 +44,8 @@ def test_check_prints_what_is_on_offer_and_never_a_secret(
     assert "provider: xai: openai wire, key set" in out
     assert "models: chat, demo/echo, demo/summary" in out
     assert "models by name (*): " in out
-    assert "without effect yet: CACHE_TTL" in out
-    assert ":3: providers.main.security_level" in out
+    assert "without effect yet: LLMGATEWAY_QUEUE_URL" in out
+    assert ":6: models[0].rescue" in out
     assert "warning: 2 worker processes without" in out
     assert "providers.bare.api_key: this account has no key" in out
     assert "faults: 0" in out
@@ -78,7 +78,7 @@ def test_check_needs_no_file_unless_one_is_named(tmp_path: Path, capsys: pytest.
 def test_check_says_what_would_not_be_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"], {"LLMGATEWAY_AUTH__MODE": "gateway"}) == 1
 
-    assert "fault: LLMGATEWAY_AUTH__MODE=gateway: keys are not checked" in capsys.readouterr().out
+    assert "fault: LLMGATEWAY_AUTH__GATEWAY_KEYS: needed with LLMGATEWAY_AUTH__MODE=gateway" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_check_says_what_would_not_be_kept(capsys: pytest.CaptureFixture[str]) -
     [
         (["serve", "--port", "99999"], {}, "LLMGATEWAY_PORT: '99999'"),
         (["serve", "--workers", "0"], {}, "LLMGATEWAY_WORKERS"),
-        (["serve"], {"LLMGATEWAY_AUTH__MODE": "client"}, "LLMGATEWAY_AUTH__MODE=client"),
+        (["serve"], {"LLMGATEWAY_AUTH__MODE": "gateway"}, "LLMGATEWAY_AUTH__GATEWAY_KEYS: needed"),
         (["serve"], {"LLMGATEWAY_NOTHING": "1", "PORT": "x"}, "LLMGATEWAY_NOTHING: there is no such setting"),
         (["worker"], {}, "no document jobs in this version"),
     ],

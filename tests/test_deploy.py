@@ -118,7 +118,7 @@ def test_compose_service_of_ours_is_closed_in(name: str) -> None:
 def test_compose_starts_the_gateway_and_what_shows_it_by_default() -> None:
     apart = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
 
-    assert apart == {"worker": ["jobs"], "redis": ["jobs"], "postgres": ["jobs"]}
+    assert apart == {"worker": ["jobs"], "redis": ["jobs", "redis"], "postgres": ["jobs"]}
     # The gateway does not wait for whoever watches it, and none of them needs one that is not started.
     assert "depends_on" not in SERVICES["gateway"]
     assert {other for name in SERVICES for other in SERVICES[name].get("depends_on", []) if name not in apart} & {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmgateway import errors
-from llmgateway.errors import GatewayError
+from llmgateway.errors import GatewayError, UpstreamRejectedError
 from llmgateway.settings import fields, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,13 +67,29 @@ def all_errors() -> list[type[GatewayError]]:
     return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
 
 
+def codes_of_places() -> Iterator[tuple[int, str]]:
+    """Yield the status and the code of each error that is raised with a code of its own."""
+    for path in (ROOT / "src" / "llmgateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors.__all__:
+                for given in node.keywords:
+                    kind = getattr(errors, node.func.id)
+                    # A provider's refusal has the provider's status.
+                    if (
+                        given.arg == "code"
+                        and isinstance(given.value, ast.Constant)
+                        and kind is not UpstreamRejectedError
+                    ):
+                        yield kind.status, str(given.value.value)
+
+
 def test_every_error_code_is_in_the_readme_with_its_status() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.+) \|$", README, re.MULTILINE)
     documented = {(int(status), code) for status, code, _ in rows}
     # A provider's own refusal has the status and code that the provider gave.
     ours = {(kind.status, kind.code) for kind in all_errors()} - {(GatewayError.status, "")}
 
-    assert documented == ours
+    assert documented == ours | set(codes_of_places())
     assert all(len(action) > 10 for *_, action in rows)
 
 

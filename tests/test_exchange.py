@@ -1,10 +1,11 @@
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Usage, usd
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Left, Sensitivity, Usage, usd
 from tests.deployments import deployment
 
 NAMES = st.text(max_size=400) | st.text(alphabet="\r\n\x00\x7f\x85\u2028 ab:é😀", max_size=20)
@@ -137,3 +138,39 @@ def test_an_attempt_names_its_deployment() -> None:
     attempt = Attempt(deployment("eu", "gpt-4o-mini"), 0.0)
 
     assert (attempt.provider, attempt.model) == ("eu", "gpt-4o-mini")
+
+
+def test_limits_are_told_twice_and_the_tightest_is_the_plain_one() -> None:
+    exchange = asked()
+    exchange.requests_left, exchange.tokens_left = Left(60, 30, 12.5), Left(50_000, 500, 59.4)
+    soon = datetime.now(UTC).timestamp()
+
+    headers = headers_of(exchange)
+
+    assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == ("50000", "500")
+    assert soon + 59.4 <= int(headers["x-ratelimit-reset"]) <= soon + 62
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("60", "30")
+    assert headers["x-ratelimit-reset-requests"] == "12.500s"
+    assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == ("50000", "500")
+
+
+def test_without_limits_nothing_is_said_of_them() -> None:
+    exchange = asked()
+    assert not [name for name in headers_of(exchange) if "ratelimit" in name]
+
+    exchange.requests_left = Left(60, 0, 1.0)
+
+    assert headers_of(exchange)["x-ratelimit-limit"] == "60"
+    assert "x-ratelimit-limit-tokens" not in headers_of(exchange)
+
+
+def test_a_kept_answer_a_repeated_one_and_a_sensitive_question_say_so() -> None:
+    exchange = asked()
+    exchange.cache_type, exchange.cache_similarity, exchange.replayed = "semantic", 0.98765, True
+    exchange.sensitivity = Sensitivity(0.95, ("secrets", "personal"), "redact")
+
+    headers = headers_of(exchange)
+
+    assert (headers["x-cache-type"], headers["x-cache-similarity"]) == ("semantic", "0.9877")
+    assert headers["idempotent-replayed"] == "true"
+    assert headers["x-sensitivity"] == "score=0.95; categories=secrets,personal; action=redact"

@@ -95,7 +95,7 @@ def selectors(expr: str) -> Iterator[tuple[str, str]]:
 
 
 def test_there_is_a_dashboard_for_each_question() -> None:
-    assert set(DASHBOARDS) == {"traffic", "providers", "cost", "jobs", "gateway"}
+    assert set(DASHBOARDS) == {"traffic", "providers", "cost", "jobs", "gateway", "protect"}
     assert {dashboard["uid"] for dashboard in DASHBOARDS.values()} == {f"llmgateway-{name}" for name in DASHBOARDS}
     for dashboard in DASHBOARDS.values():
         assert dashboard["tags"] == ["llmgateway"]
@@ -224,9 +224,8 @@ def test_document_has_every_metric_that_goes_over_otlp() -> None:
 def test_document_has_every_log_line_and_no_other() -> None:
     told = first_column(DOCUMENT.split("## Log lines")[1].split("\n## ")[0])
     sources = [path.read_text() for path in (ROOT / "src" / "llmgateway").rglob("*.py")]
-    calls = (
-        r'(?:logger\.(?:debug|info|warning|error|critical)\(|write\(|_report\(|line_begun\([^,]+,)\s*"([a-z]+_?\w*)"'
-    )
+    levels = "debug|info|warning|error|critical|exception"
+    calls = rf'(?:logger\.(?:{levels})\(|write\(|_report\(|line_begun\([^,]+,)\s*"([a-z]+_?\w*)"'
 
     assert told == {name for source in sources for name in re.findall(calls, source)} | {"log_lines_dropped"}
 

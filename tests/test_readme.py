@@ -11,6 +11,7 @@ import pytest
 from llmgateway.catalog.providers import Provider, providers
 from scripts.try_providers import TRIALS
 from tests.conftest import Serve
+from tests.e2e.made_keys import ADMIN_KEY, make_key
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"
@@ -24,8 +25,11 @@ def blocks(language: str) -> list[str]:
 def curls() -> list[tuple[str, str]]:
     """Every curl example: its URL and its body."""
     shell = "\n".join(blocks("sh"))
+    own_key = r"(?: +-H \"[^\"]+\" \\\n)?"
     return re.findall(
-        r"^curl (?:--no-buffer )?(\S+) -H 'Content-Type: application/json' \\\n +-d '(.+)'$", shell, re.MULTILINE
+        r"^curl (?:--no-buffer )?(\S+) -H 'Content-Type: application/json' \\\n" + own_key + r" +-d '(.+)'$",
+        shell,
+        re.MULTILINE,
     )
 
 
@@ -37,13 +41,13 @@ def variables_of(row: Provider) -> set[str]:
 
 def test_examples_are_there() -> None:
     assert len(blocks("python")) == 2
-    assert len(curls()) == README.count("curl ") == 3
+    assert len(curls()) == README.count("curl ") == 4
     assert len(TABLE) == 11
 
 
 async def test_curl_examples_are_answered(gateway: Serve) -> None:
     served = await gateway()
-    plain, streamed, real = [(url.removeprefix(ADDRESS), json.loads(body)) for url, body in curls()]
+    plain, streamed, real, _ = [(url.removeprefix(ADDRESS), json.loads(body)) for url, body in curls()]
 
     answer = await served.client.post(plain[0], json=plain[1])
     stream = await served.client.post(streamed[0], json=streamed[1])
@@ -53,6 +57,18 @@ async def test_curl_examples_are_answered(gateway: Serve) -> None:
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert stream.text.endswith("data: [DONE]\n\n")
     assert without_key.status_code == 404
+
+
+async def test_key_of_the_example_is_made_and_used(gateway: Serve) -> None:
+    served = await gateway(auth__mode="client", admin_key=ADMIN_KEY)
+    url, body = curls()[-1]
+    assert url == f"{ADDRESS}/admin/keys"
+
+    made = await make_key(served.url, **json.loads(body))
+
+    mine = {"authorization": f"Bearer {made['key']}"}
+    assert (await served.client.get("/v1/models", headers=mine)).status_code == 200
+    assert made["budget"]["usd"] == 50
 
 
 async def test_openai_example_prints_the_answer_twice(gateway: Serve) -> None:

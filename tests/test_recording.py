@@ -52,7 +52,7 @@ async def test_pitfall_084_without_its_database_the_gateway_answers_and_keeps_wh
     tmp_path: Path,
 ) -> None:
     nowhere = f"postgresql://gateway@127.0.0.1:{free_port()}/gateway"
-    keys = {"LLMGATEWAY_ENCRYPTION_KEYS": "k" * 44}
+    keys = {"LLMGATEWAY_ENCRYPTION_KEYS": "k" * 43 + "="}
 
     async with running(tmp_path, environ=keys, database_url=nowhere) as served:
         answer = await served.client.post("/v1/chat/completions", json=DEMO)

@@ -10,24 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from anyio.abc import TaskGroup
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from llmgateway import __version__
-from llmgateway.api import health, health_detailed, metrics, models, openapi, root
 from llmgateway.api.calls import ReplyTimes
-from llmgateway.api.ledger import reports, requests, usage
 from llmgateway.api.routes import Paths, model_calls
 from llmgateway.catalog.model import Model, Wire
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.gateway.gateway import Gateway
-from llmgateway.gateway.target import Layer, Resolve, wrap
+from llmgateway.gateway.layers.access import Access
+from llmgateway.gateway.target import Answer, Target, wrap
 from llmgateway.lifespan import Application, State, settle
+from llmgateway.middleware.auth import Auth
 from llmgateway.middleware.body import Body
 from llmgateway.middleware.disconnect import Disconnect
 from llmgateway.middleware.errors import Errors
@@ -36,12 +34,15 @@ from llmgateway.middleware.observe import Observe
 from llmgateway.middleware.request_id import RequestID
 from llmgateway.middleware.security_headers import SecurityHeaders
 from llmgateway.middleware.tracing import Tracing
-from llmgateway.recording import LedgerReader, Recording
+from llmgateway.pages import pages
+from llmgateway.protection import Protection, sensitivity_layers
+from llmgateway.recording import Recording
 from llmgateway.routing.attempt import Attempts, TimeLimits
 from llmgateway.routing.charge import Charge
 from llmgateway.routing.model import RoutedModel
 from llmgateway.routing.retry import Retry, RetryPolicy
 from llmgateway.settings import Settings, environment, load_settings, secret_values
+from llmgateway.storage.admin.rows import Deed
 from llmgateway.telemetry.logs import (
     build_logger,
     dropped_lines,
@@ -61,6 +62,8 @@ from llmgateway.upstream.transport import Transport
 Middleware = Callable[[ASGIApp], ASGIApp]
 _EXPOSED = [
     *("X-Request-ID", "X-Gateway-Request-ID", "X-Provider", "X-Model", "X-Attempts", "X-Cache-Status", "X-Cost-USD"),
+    *("X-Cache-Type", "X-Sensitivity", "Idempotent-Replayed"),
+    *("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "X-RateLimit-Reset"),
     *("X-Overhead-Ms", "Server-Timing", "Retry-After", "retry-after-ms", "x-should-retry", "openai-processing-ms"),
 ]
 
@@ -89,26 +92,29 @@ def create_app(
     logger = logger or _own_logger(settings, ends)
     catalog = _watched_catalog(settings, environ, logger)
     upstreams = _upstreams(settings)
-    gateway = _gateway(settings, catalog, upstreams)
     state = State(logger, catalog, settings.shutdown_grace_s)
     recording = Recording(settings, logger, __version__, providers=lambda: catalog.current.accounts, workers=workers)
+    protection = Protection(settings, logger, catalog, recording)
+    gateway = _gateway(settings, upstreams, protection.around)
     _tell(logger, catalog)
     _observe(recording.metrics, state, upstreams)
 
     def beside(group: TaskGroup) -> None:
         group.start_soon(catalog.watch)
         recording.beside(group)
+        protection.beside(group)
         if any(account.wire == "litellm" for account in catalog.current.accounts.values()):
             # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
             group.start_soon(upstreams.litellm.warm)
 
     async def close() -> None:
         await gateway.close()
+        await protection.close()
         await recording.close()
         for end in ends:
             end()
 
-    return Application(_stack(settings, gateway, state, recording), state, beside, close)
+    return Application(_stack(settings, gateway, state, recording, protection), state, beside, close)
 
 
 def create_worker_app() -> Application:
@@ -149,7 +155,14 @@ def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
     """
     environ = environment(environ)
     settings = load_settings(environ)
-    return _gateway(settings, CatalogSource(settings.catalog, environ, _unheard), _upstreams(settings))
+    catalog = CatalogSource(settings.catalog, environ, _unheard)
+    names = lambda: catalog.current  # noqa: E731  it is handed on twice
+
+    def around(answer: Target) -> Target:
+        """Whoever runs the program is its one caller: nobody is to be told apart, limited, or charged."""
+        return wrap([partial(Access, names), *sensitivity_layers(settings, names, _unnoted)], answer)
+
+    return _gateway(settings, _upstreams(settings), around)
 
 
 def _watched_catalog(settings: Settings, environ: Mapping[str, str], logger: FilteringBoundLogger) -> CatalogSource:
@@ -167,6 +180,10 @@ def _report(logger: FilteringBoundLogger, event: str, /, **fields: object) -> No
         logger.error(event, **fields)
     else:
         logger.info(event, **fields)
+
+
+def _unnoted(deed: Deed) -> None:
+    """A program without a server has no audit log."""
 
 
 def _unheard(event: str, /, **fields: object) -> None:
@@ -202,7 +219,7 @@ def _observe(told: Metrics, state: State, upstreams: _Upstreams) -> None:
     told.observe_from("llm_log_lines_dropped_total", lambda: dropped_lines(state.logger))
 
 
-def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) -> Gateway:
+def _gateway(settings: Settings, upstreams: _Upstreams, around: Callable[[Target], Target]) -> Gateway:
     limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     policy = RetryPolicy(
         max_retries=settings.retry.max_retries,
@@ -218,13 +235,10 @@ def _gateway(settings: Settings, catalog: CatalogSource, upstreams: _Upstreams) 
     def routed(model: Model) -> RoutedModel:
         return RoutedModel(model, retry)
 
-    # Around every call, from the outside in. Access, idempotency, sensitivity, limits, budget and cache come here.
-    layers: list[Layer] = []
-    target = wrap(layers, Resolve(lambda: catalog.current, routed))
-    return Gateway(target, upstreams.close, request_s=settings.request_timeout_s)
+    return Gateway(around(Answer(routed)), upstreams.close, request_s=settings.request_timeout_s)
 
 
-def _stack(settings: Settings, gateway: Gateway, state: State, recording: Recording) -> ASGIApp:
+def _stack(settings: Settings, gateway: Gateway, state: State, recording: Recording, protection: Protection) -> ASGIApp:
     times = ReplyTimes(request_s=settings.request_timeout_s, commit_after_s=settings.stream_commit_after_s)
     guarded: list[Middleware] = [
         partial(Inflight, running=state.running, limit=settings.max_concurrent_requests),
@@ -245,8 +259,10 @@ def _stack(settings: Settings, gateway: Gateway, state: State, recording: Record
         partial(Observe, recorder=recording.recorder),  # sees every ending
         Disconnect,  # outside Errors, which must see the cancellation it causes
         partial(Errors, logger=state.logger),
+        # Before any body is read: nobody unknown makes us read 20 MB.
+        partial(Auth, identify=protection.identify, loopback=not settings.binds_wider),
     ]
-    return _around(everywhere, Paths(calls, _pages(settings, state, recording)))
+    return _around(everywhere, Paths(calls, pages(__version__, settings, state, recording, protection)))
 
 
 def _around(middleware: list[Middleware], app: ASGIApp) -> ASGIApp:
@@ -267,38 +283,4 @@ def _cors(settings: Settings) -> list[Middleware]:
             expose_headers=_EXPOSED,
             max_age=600,
         )
-    ]
-
-
-def _pages(settings: Settings, state: State, recording: Recording) -> list[BaseRoute]:
-    reader = LedgerReader(recording.storage, slow_s=settings.slow_request_s)
-    flush = recording.shipper.flush
-    return [
-        *root.routes(__version__),
-        *_health(state, recording),
-        *models.routes(lambda: state.catalog.current),
-        *metrics.routes(recording.metrics.render, recording.metrics.summary, enabled=settings.prometheus),
-        *requests.routes(recording.recent, reader.find),
-        *usage.routes(reader.usage, flush),
-        *reports.routes(reader, flush),
-        *openapi.routes(__version__),
-    ]
-
-
-def _health(state: State, recording: Recording) -> list[BaseRoute]:
-    catalog, journal = state.catalog, recording.journal
-    probes: dict[str, Any] = {
-        "draining": lambda: state.draining,
-        "catalog_fault": lambda: catalog.fault,
-        "checks": {"database": recording.storage.check},
-    }
-    parts: dict[str, health_detailed.Part] = {
-        "catalog": lambda: health_detailed.catalog_part(catalog.current.version, has_fault=catalog.fault is not None),
-        "ledger": lambda: health_detailed.ledger_part(journal.backlog_bytes, journal.backlog_s, journal.lost),
-    }
-    return [
-        *health.routes(__version__, **probes),
-        *health_detailed.routes(
-            __version__, **probes, providers=lambda: recording.health.states(catalog.current.accounts), parts=parts
-        ),
     ]

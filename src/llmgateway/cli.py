@@ -1,4 +1,4 @@
-"""The command `llmgateway`: `serve`, `check`, `migrate`, `worker`. What is wrong is printed, not served."""
+"""The command `llmgateway`: `serve`, `check`, `migrate`, `keys` and more. What is wrong is printed, not served."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from llmgateway.catalog.load import CatalogError
 from llmgateway.catalog.providers import providers
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.catalog.source import read_catalog
+from llmgateway.cli_keys import Place, add_commands, run
 from llmgateway.settings import (
     OTHER_NAMES,
     Settings,
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return _check(environ)
     if options.command == "migrate":
         return _migrate(environ)
+    if options.command in {"keys", "audit"}:
+        return _ask_keys(options, environ)
     print("llmgateway worker: no document jobs in this version; `llmgateway serve` needs no worker", file=sys.stderr)
     return _WRONG_USE
 
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--reload", action="store_true", help="restart when a source file changes; for development")
     commands.add_parser("check", help="read settings and catalog, and print what is wrong and what is on offer")
     commands.add_parser("migrate", help="bring the database to this version, as `serve` does by itself")
+    add_commands(commands)
     commands.add_parser("worker", help="run document jobs")
     return parser
 
@@ -79,13 +83,30 @@ class _Read:
         except CatalogError as error:
             faults += error.faults
         if self.settings is not None:
-            faults += unsafe(self.settings) + otlp_settings.faults(self.settings.otel)
+            faults += unsafe(self.settings) + otlp_settings.faults(self.settings.otel) + _faults_of_parts(self.settings)
         self.faults = list(dict.fromkeys(faults))
 
     def _catalog_path(self) -> tuple[Path, bool]:
         name = name_of("catalog")
         usual = Settings.model_fields["catalog"].default
         return Path(self.environ.get(name, usual)), name in self.environ
+
+
+def _faults_of_parts(settings: Settings) -> list[str]:
+    """Say what only the parts themselves can tell of their settings."""
+    from llmgateway.sensitivity import own_patterns
+    from llmgateway.storage.admin.sealing import Seal, SealError
+
+    faults = []
+    if settings.sensitivity.enabled:
+        name = name_of("sensitivity.patterns")
+        faults += [f"{name}: {fault}" for fault in own_patterns.faults(settings.sensitivity.patterns)]
+    if settings.encryption_keys:
+        try:
+            Seal([key.get_secret_value() for key in settings.encryption_keys])
+        except SealError as error:
+            faults.append(f"{name_of('encryption_keys')}: {error}")
+    return faults
 
 
 def _overridden(environ: Mapping[str, str], options: argparse.Namespace | None) -> dict[str, str]:
@@ -127,11 +148,8 @@ def _check(environ: Mapping[str, str] | None) -> int:
 
 
 def _migrate(environ: Mapping[str, str] | None) -> int:
-    merged, faults = read_environment(environ, Path(".env") if environ is None else None)
-    try:
-        settings = load_settings(merged)
-    except SettingsError as error:
-        _print_all("fault", list(dict.fromkeys([*faults, *error.faults])), sys.stderr)
+    settings = _settings(environ)
+    if settings is None:
         return _WRONG_USE
     # Half a second of imports that no other command has a use for.
     from llmgateway.storage.address import locate
@@ -149,6 +167,24 @@ def _migrate(environ: Mapping[str, str] | None) -> int:
         return 1
     print(f"database: {before or 'empty'} -> {after}" if before != after else f"database: {after}, nothing to do")
     return 0
+
+
+def _ask_keys(options: argparse.Namespace, environ: Mapping[str, str] | None) -> int:
+    settings = _settings(environ)
+    if settings is None:
+        return _WRONG_USE
+    keys = tuple(key.get_secret_value() for key in settings.encryption_keys)
+    return run(options, Place(settings.database_url, settings.data_dir, keys))
+
+
+def _settings(environ: Mapping[str, str] | None) -> Settings | None:
+    """Read the settings alone; prints their faults when there are any."""
+    merged, faults = read_environment(environ, Path(".env") if environ is None else None)
+    try:
+        return load_settings(merged)
+    except SettingsError as error:
+        _print_all("fault", list(dict.fromkeys([*faults, *error.faults])), sys.stderr)
+        return None
 
 
 def _print_all(kind: str, lines: Sequence[str], file: TextIO | None = None) -> None:

@@ -10,11 +10,18 @@ The tree::
     │   ├── ModelNotFoundError         404  no such model, or not yours
     │   ├── NotFoundError              404  no such path
     │   ├── MethodNotAllowedError      405
-    │   └── RequestTooLargeError       413
+    │   ├── RequestTooLargeError       413
+    │   ├── AuthenticationError        401  no key, or none that is known
+    │   ├── PermissionDeniedError      403  this key may not do this
+    │   └── ConflictError              409  there is one of that name, or with that key, already
+    ├── RateLimitedError               429  a limit of this gateway
+    ├── BudgetSpentError               429  the caller's money is spent: a repeat does not help
     ├── ClientGoneError                499  only in the log: nobody is left to read it
     ├── OverloadedError                503  this process has as much as it can take
     ├── ShuttingDownError              503  this process ends; another one answers
     ├── LedgerAwayError                503  what was written down cannot be read now
+    ├── KeysAwayError                  503  whose key it is cannot be found out now
+    ├── LimitsAwayError                503  the counters are away, and a setting says not to guess
     ├── ProviderTimeoutError           504  the deadline passed
     └── UpstreamError                  502  the provider failed: a retry or another deployment may help
         ├── UpstreamRejectedError      4xx  the provider refuses the request itself
@@ -29,17 +36,24 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 __all__ = [
+    "AuthenticationError",
+    "BudgetSpentError",
     "ClientGoneError",
+    "ConflictError",
     "ContextLengthError",
     "GatewayError",
     "InvalidJSONError",
     "InvalidRequestError",
+    "KeysAwayError",
     "LedgerAwayError",
+    "LimitsAwayError",
     "MethodNotAllowedError",
     "ModelNotFoundError",
     "NotFoundError",
     "OverloadedError",
+    "PermissionDeniedError",
     "ProviderTimeoutError",
+    "RateLimitedError",
     "RequestTooLargeError",
     "ShuttingDownError",
     "UnsupportedParameterError",
@@ -140,6 +154,47 @@ class RequestTooLargeError(InvalidRequestError):
     code = "request_too_large"
 
 
+class AuthenticationError(InvalidRequestError):
+    """No key came, or one that nobody has: the same answer for both."""
+
+    status = 401
+    code = "invalid_api_key"
+    should_retry = False
+
+
+class PermissionDeniedError(InvalidRequestError):
+    """The key is known and may not do this; `code` says what: `model_not_allowed`, `admin_required`."""
+
+    status = 403
+    code = "permission_denied"
+    should_retry = False
+
+
+class ConflictError(InvalidRequestError):
+    """It cannot be made, or not now, because of what is there already; `code` says what."""
+
+    status = 409
+    code = "conflict"
+    should_retry = False
+
+
+class RateLimitedError(GatewayError):
+    """A limit of this gateway, never of a provider; `details.rule` names it."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class BudgetSpentError(GatewayError):
+    """The caller's budget has no room for this call: a repeat helps only when its period is over."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+
 class ClientGoneError(GatewayError):
     """The client closed the connection before its answer was complete."""
 
@@ -169,6 +224,22 @@ class LedgerAwayError(GatewayError):
 
     status = 503
     code = "ledger_unavailable"
+    should_retry = True
+
+
+class KeysAwayError(GatewayError):
+    """The database does not answer and this key was not seen before: it may well be right, so this is no 401."""
+
+    status = 503
+    code = "keys_unavailable"
+    should_retry = True
+
+
+class LimitsAwayError(GatewayError):
+    """The shared counters do not answer, and the settings say that no call passes uncounted."""
+
+    status = 503
+    code = "limits_unavailable"
     should_retry = True
 
 

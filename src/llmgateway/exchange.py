@@ -4,13 +4,15 @@ Everything a client can ask of a model is a `Call`; everything it can get is a `
 The `Exchange` is made at the door, filled room by room and read at the end. Each field names its one writer.
 """
 
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
-from llmgateway.catalog.model import Deployment
+from llmgateway.caller import ANYONE, Caller
+from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
 from llmgateway.ids import new_id
 
@@ -27,6 +29,8 @@ class Call(Struct, frozen=True):
         stream: Whether the answer is to come as server-sent events.
         include_usage: Whether the client itself asked for the usage chunk of a stream.
         user: OpenAI's `user` field: a label within the caller's own organization, never an identity.
+        max_tokens: The longest answer that the client wants; `None` when it does not say.
+        n: How many answers it wants.
         trace_headers: W3C trace context for the upstream, when a setting says that it may know it.
     """
 
@@ -36,6 +40,8 @@ class Call(Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     user: str | None = None
+    max_tokens: int | None = None
+    n: int = 1
     trace_headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -182,6 +188,35 @@ class Event(Struct):
     attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
+class CacheAsk(Struct, frozen=True, gc=False):
+    """What a client says of the cache: `Cache-Control: no-cache | no-store`, `X-Cache-TTL`."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    ttl_s: float | None = None
+
+
+class Left(Struct, frozen=True, gc=False):
+    """The tightest limit of a kind: what it is, what is left of it, and seconds until all of it is there again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class Sensitivity(Struct, frozen=True, gc=False):
+    """What was found in a call, never the text.
+
+    Args:
+        score: 0 to 1.
+        action: `none` below the threshold, else `reroute`, `refuse` or `redact`.
+    """
+
+    score: float
+    categories: tuple[str, ...] = ()
+    action: str = "none"
+
+
 def _request_id() -> str:
     return new_id("req")
 
@@ -194,16 +229,32 @@ class Exchange(Struct):
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
     method: str = ""  # middleware/request_id
     path: str = ""  # middleware/request_id
-    organization: str | None = None  # middleware/request_id: believed in auth mode none only
-    key_id: str | None = None  # middleware/auth
+    caller: Caller = ANYONE  # middleware/auth
+    organization: str | None = None  # middleware/auth: the caller's, or one that it may act for
     trace: Trace | None = None  # middleware/tracing
     deadline: float | None = None  # api, else gateway: `started` plus the time this request may take
     operation: Operation | None = None  # gateway; api already, so that the answer to a wrong body has its headers
     requested_model: str | None = None  # gateway
     stream: bool = False  # gateway
     call: Call | None = None  # gateway
-    model_label: str = "other"  # gateway/target: the model's name if the catalog or LiteLLM's table has it
-    cache_status: str = "BYPASS"  # gateway/layers
+    cache_ask: CacheAsk | None = None  # api
+    idempotency_key: str | None = None  # api
+    model: Model | None = None  # gateway/layers/access; another one where a call is rerouted
+    model_label: str = "other"  # gateway/layers/access: the model's name if the catalog or LiteLLM's table has it
+    sensitivity: Sensitivity | None = None  # gateway/layers/sensitivity
+    min_security: SecurityLevel | None = None  # gateway/layers/sensitivity: no provider below it may see this call
+    cache_key: str | None = None  # gateway/layers/cache: where its answer is kept; `None` is not at all
+    cached: bytes | None = None  # gateway/layers/limits, which reads it in its own round trip
+    claimed: bytes | None = None  # gateway/layers/limits: who asks this for all processes, when nothing was kept
+    cache_status: str = "BYPASS"  # gateway/layers/cache
+    cache_type: str | None = None  # gateway/layers/cache: `exact` or `semantic`, of a hit
+    cache_similarity: float | None = None  # gateway/layers/semantic_cache
+    replayed: bool = False  # gateway/layers/idempotency: it is the answer to an earlier request of the same key
+    requests_left: Left | None = None  # gateway/layers/limits
+    tokens_left: Left | None = None  # gateway/layers/limits
+    candidates: tuple[Deployment, ...] = ()  # routing/candidates: who may answer, best first
+    choice: int = 0  # gateway/layers/limits: the first of them that its own limits let be asked
+    at_end: list[Callable[[], None]] = field(default_factory=list)  # gateway/layers: called once by gateway/record
     route_reason: str | None = None  # routing
     provider: str | None = None  # routing: who really answered
     upstream_model: str | None = None  # routing: the name that was sent on
@@ -250,7 +301,51 @@ class Exchange(Struct):
             headers.append((b"x-cost-usd", usd(self.cost_usd).encode()))
         if self.reply is not None:
             headers += self.reply.headers
+        if self.requests_left is not None or self.tokens_left is not None:
+            headers += _limit_headers(self.requests_left, self.tokens_left)
+        if self.cache_type is not None or self.sensitivity is not None or self.replayed:
+            headers += self._seldom()
         return headers
+
+    def _seldom(self) -> list[Header]:
+        headers: list[Header] = []
+        if self.cache_type is not None:
+            headers.append((b"x-cache-type", self.cache_type.encode()))
+        if self.cache_similarity is not None:
+            headers.append((b"x-cache-similarity", b"%.4f" % self.cache_similarity))
+        if self.sensitivity is not None:
+            headers.append((b"x-sensitivity", _sensitivity_shown(self.sensitivity)))
+        if self.replayed:
+            headers.append((b"idempotent-replayed", b"true"))
+        return headers
+
+
+def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
+    """Tell the limits twice: the tightest in the older form (Unix seconds), and both in OpenAI's (durations)."""
+    tightest = requests or tokens
+    if requests and tokens and tokens.remaining * requests.limit < requests.remaining * tokens.limit:
+        tightest = tokens
+    headers: list[Header] = []
+    if tightest is not None:
+        reset = math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
+        headers = [
+            (b"x-ratelimit-limit", b"%d" % tightest.limit),
+            (b"x-ratelimit-remaining", b"%d" % tightest.remaining),
+            (b"x-ratelimit-reset", b"%d" % reset),
+        ]
+    if requests is not None:
+        headers.append((b"x-ratelimit-limit-requests", b"%d" % requests.limit))
+        headers.append((b"x-ratelimit-remaining-requests", b"%d" % requests.remaining))
+        headers.append((b"x-ratelimit-reset-requests", b"%.3fs" % requests.reset_s))
+    if tokens is not None:
+        headers.append((b"x-ratelimit-limit-tokens", b"%d" % tokens.limit))
+        headers.append((b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining))
+        headers.append((b"x-ratelimit-reset-tokens", b"%.3fs" % tokens.reset_s))
+    return headers
+
+
+def _sensitivity_shown(found: Sensitivity) -> bytes:
+    return f"score={found.score:.2f}; categories={','.join(found.categories) or 'none'}; action={found.action}".encode()
 
 
 def usd(amount: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from anyio.abc import TaskGroup
 from structlog.typing import FilteringBoundLogger
 
+from llmgateway.api.ledger.asking import Reach
 from llmgateway.gateway.record import Recorder, Writer
 from llmgateway.settings import Settings
 from llmgateway.storage.entry import LedgerEntry
@@ -115,15 +116,13 @@ class LedgerReader:
         self._storage = storage
         self._slow_s = slow_s
 
-    async def find(self, request_id: str, organization: str | None) -> LedgerEntry | None:
+    async def find(self, request_id: str, reach: Reach) -> LedgerEntry | None:
         """Find a request by either id, the newest one."""
-        return await self._storage.find(request_id, organization_id=organization)
+        return await self._storage.find(request_id, organization_id=reach.organization, key_id=reach.key_id)
 
-    async def usage(
-        self, start: datetime, end: datetime, groups: Sequence[Group], organization: str | None
-    ) -> list[UsageTotals]:
+    async def usage(self, start: datetime, end: datetime, groups: Sequence[Group], reach: Reach) -> list[UsageTotals]:
         """Sum up what was used from `start` until before `end`."""
-        return await self._storage.usage(start, end, groups, organization_id=organization)
+        return await self._storage.usage(start, end, groups, organization_id=reach.organization, key_id=reach.key_id)
 
     async def performance(self, hours: int) -> Performance:
         """Say what was slow, and how each provider served."""

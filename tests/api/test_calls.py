@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from starlette.types import Scope
@@ -350,3 +351,51 @@ async def test_after_a_stream_nothing_is_written_and_nothing_runs(play: Reply | 
 
     assert client.sent == sent
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({}, None),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 1, "max_tokens": 100_000}, 100_000),
+        ({"max_completion_tokens": 100_000, "max_tokens": 1}, 100_000),
+        ({"max_tokens": 500.0}, 500),
+        ({"max_tokens": "500"}, 500),
+        ({"max_tokens": 10**30}, 10**30),
+        ({"max_tokens": -5}, None),
+        ({"max_tokens": "many"}, None),
+        ({"max_tokens": [1]}, None),
+        ({"max_tokens": "1e999"}, None),
+    ],
+)
+async def test_the_longest_answer_is_the_longest_that_any_upstream_may_read(
+    fields: dict[str, Any], most: int | None
+) -> None:
+    target = Answering(ANSWER)
+
+    await ask(target, asked(**fields))
+
+    assert target.calls[0].max_tokens == (None if most is None else pytest.approx(most))
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"n": 3.0}, 3),
+        ({"n": -1}, 1),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": [[1, 2], [3]]}, 2),
+        ({"prompt": []}, 1),
+    ],
+)
+async def test_each_prompt_is_answered_as_often_as_is_asked(fields: dict[str, Any], count: int) -> None:
+    target = Answering(ANSWER)
+
+    await ask(target, asked("completion", **fields), "completion")
+
+    assert target.calls[0].n == count

@@ -1,18 +1,20 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import openai
 import pytest
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from llmgateway.api.models import find_model, model_object, routes, select
 from llmgateway.catalog.load import load
 from llmgateway.catalog.model import ListedModel
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import ModelNotFoundError
+from llmgateway.keys.directory import Directory
+from llmgateway.keys.modes import Identify
+from tests.api.ledger.books import asking
 from tests.conftest import Serve
+from tests.keys.people import People
 
 CATALOG = """
 providers:
@@ -37,9 +39,8 @@ def catalog_() -> Catalog:
 
 
 @pytest.fixture
-def get(catalog_: Catalog) -> Iterator[Get]:
-    with TestClient(Starlette(routes=routes(lambda: catalog_))) as client:
-        yield client.get
+def get(catalog_: Catalog) -> Get:
+    return asking(routes(lambda: catalog_)).get
 
 
 def ids(answer: httpx2.Response) -> list[str]:
@@ -119,9 +120,49 @@ def test_a_name_of_a_megabyte_is_not_repeated(catalog_: Catalog) -> None:
 
 
 def test_head_answers_where_get_does(catalog_: Catalog) -> None:
-    with TestClient(Starlette(routes=routes(lambda: catalog_))) as client:
-        assert client.head("/v1/models").status_code == 200
-        assert client.head("/v1/models/demo/echo").status_code == 200
+    client = asking(routes(lambda: catalog_))
+
+    assert client.head("/v1/models").status_code == 200
+    assert client.head("/v1/models/demo/echo").status_code == 200
+
+
+def listed_for(catalog: Catalog, identify: Identify, key: str) -> tuple[set[str], Callable[[str], httpx2.Response]]:
+    client = asking(routes(lambda: catalog), identify)
+    headers = {"Authorization": f"Bearer {key}"}
+    return set(ids(client.get("/v1/models", headers=headers))), lambda path: client.get(path, headers=headers)
+
+
+def test_a_key_sees_the_models_that_it_may_use_and_no_other(catalog_: Catalog) -> None:
+    people = People()
+    key = people.add(models=("chat", "team/*"))
+    seen, get = listed_for(catalog_, Identify("client", directory=Directory(people)), key)
+
+    assert seen == {"chat", "team/fast"}
+    assert get("/v1/models/chat").status_code == get("/v1/models/team/fast").status_code == 200
+    foreign, unknown = get("/v1/models/demo/echo"), get("/v1/models/demo/ecko")
+    assert foreign.status_code == unknown.status_code == 404
+    assert foreign.text.replace("demo/echo", "…")[:150] == unknown.text.replace("demo/ecko", "…")[:150]
+    assert set(foreign.json()["error"]["details"]["available_models"]) <= {"chat", "team/fast"}
+
+
+def test_pitfall_094_a_pattern_never_matches_across_a_providers_prefix(catalog_: Catalog) -> None:
+    people = People()
+    identify = Identify("client", directory=Directory(people))
+
+    assert "team/fast" not in listed_for(catalog_, identify, people.add(models=("t*", "*a*", "?eam?fast")))[0]
+    assert listed_for(catalog_, identify, people.add(models=("te*/*",)))[0] == set()
+    assert listed_for(catalog_, identify, people.add(models=("team/*",)))[0] == {"team/fast"}
+    assert "demo/echo" in listed_for(catalog_, identify, people.add(models=("*",)))[0]
+    assert listed_for(catalog_, identify, people.add(models=("gpt-*",)))[0] == set()
+
+
+def test_with_a_providers_key_its_own_models_are_listed(catalog_: Catalog) -> None:
+    identify = Identify("hybrid", directory=Directory(People()), accepted=lambda: {"openai", "groq"})
+
+    assert listed_for(catalog_, identify, "sk-proj-abcdefgh1234")[0] == {"chat"}
+    seen, get = listed_for(catalog_, identify, "gsk_abcdefgh12345678")
+    assert seen == {"chat", "team/fast"}
+    assert get("/v1/models/demo/echo").status_code == 404
 
 
 async def test_the_openai_sdk_lists_and_retrieves(gateway: Serve) -> None:

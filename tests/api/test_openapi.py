@@ -23,8 +23,17 @@ SERVED = {
     *("/metrics/performance", "/metrics/trends", "/metrics/costs", "/v1/usage", "/v1/requests/{request_id}"),
     *("/", "/v1", "/v1/", "/openapi.json", "/docs"),
 }
+# Asked with what they are about: tests/api/admin.
+ADMIN = {
+    *("/admin/keys", "/admin/keys/{key_id}", "/admin/keys/{key_id}/rotate"),
+    *("/admin/organizations", "/admin/organizations/{organization_id}"),
+    *("/admin/providers", "/admin/providers/{name}", "/admin/deployments", "/admin/deployments/{deployment_id}"),
+    *("/admin/cache", "/admin/cache/clear", "/admin/limits", "/admin/limits/reset", "/admin/audit"),
+    *("/admin/catalog", "/admin/catalog/check"),
+}
 # Not on every answer of its operation: only where the usage and the price are known.
-SOMETIMES = {"x-cost-usd"}
+SOMETIMES = {"x-cost-usd", *(name.lower() for name in DOCUMENT["components"]["headers"] if "ratelimit" in name.lower())}
+SOMETIMES |= {"x-cache-type", "x-cache-similarity", "x-sensitivity", "idempotent-replayed"}
 OPERATIONS = [
     (method, path, operation)
     for path, methods in DOCUMENT["paths"].items()
@@ -57,7 +66,7 @@ def check(schema: dict[str, Any], value: Any) -> None:
 def test_it_describes_all_that_is_served_and_nothing_else() -> None:
     assert DOCUMENT["openapi"] == "3.1.0"
     assert DOCUMENT["info"]["version"] == "1.2.3"
-    assert DOCUMENT["paths"].keys() == SERVED
+    assert DOCUMENT["paths"].keys() == SERVED | ADMIN
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
@@ -75,7 +84,8 @@ def test_every_operation_is_whole(method: str, path: str, operation: dict[str, A
         assert response["content"]
         assert {"X-Request-ID", "X-Gateway-Request-ID"} <= response["headers"].keys()
     if method == "post":
-        assert operation["requestBody"]["content"]["application/json"]["examples"]
+        (content,) = operation["requestBody"]["content"].values()
+        assert content["examples"]
 
 
 def test_every_operation_has_a_name_of_its_own() -> None:
@@ -96,7 +106,23 @@ def test_every_component_is_used() -> None:
 
     for kind, components in DOCUMENT["components"].items():
         for name in components:
+            if kind == "securitySchemes":
+                assert f'{{"{name}": []}}' in text
+                continue
             assert f'"#/components/{kind}/{name}"' in text, f"{kind}/{name}"
+
+
+def test_a_key_is_asked_for_wherever_there_is_something_to_guard() -> None:
+    guarded = {
+        path for path, methods in DOCUMENT["paths"].items() if any("security" in one for one in methods.values())
+    }
+    anybodys = {*("/", "/v1", "/v1/", "/openapi.json", "/docs", "/health", "/health/live", "/v1/health/live", "/livez")}
+    anybodys |= {"/health/ready", "/v1/health/ready", "/readyz"}
+
+    assert guarded == (SERVED | ADMIN) - anybodys
+    for path in guarded:
+        for operation in DOCUMENT["paths"][path].values():
+            assert {"401", "403"} <= operation["responses"].keys()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -26,7 +26,7 @@ def test_keys_without_a_value_mean_the_default() -> None:
 
     file = check(reading)
 
-    assert (reading.faults, file.providers["a"].security_level, file.models) == ([], "medium", ())
+    assert (reading.faults, file.providers["a"].security_level, file.models) == ([], None, ())
 
 
 def test_what_comes_out_cannot_be_repaired_into_something_else() -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from llmgateway.catalog import known
 from llmgateway.catalog.load import CatalogError, load
-from llmgateway.catalog.model import Limits, Prices
-from llmgateway.catalog.snapshot import Catalog
+from llmgateway.catalog.model import Limits, Prices, SemanticCaching
+from llmgateway.catalog.snapshot import USUAL_LIMITS, Catalog, Webhooks
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "deploy" / "gateway.example.yaml"
 CHAT = """
@@ -126,7 +126,7 @@ def test_every_fault_is_told_at_once_with_file_line_and_path() -> None:
     text = "\n".join(faults)
     for expected in (
         "gateway.yaml:3: providers.one.provider: there is no such provider; the nearest that LiteLLM knows is 'openai'",
-        "providers.one.api_kee: there is no such key; the nearest is `api_key` (known: api_base, api_key,",
+        "providers.one.api_kee: there is no such key; the nearest is `api_key` (known: accept_client_keys, api_base,",
         "providers.one.timeout_s: input should be greater than 0",
         "providers.two.api_base: string should match",
         "providers.three.api_base: hosted_vllm has no address of its own; set api_base",
@@ -234,24 +234,88 @@ integrations: {doc_store: {base_url: "http://x"}}
 """)
 
     assert [place.removeprefix("gateway.yaml:") for place in catalog.without_effect] == [
-        "2: providers.a.limits.requests_per_minute",
-        "2: providers.a.security_level",
         "5: models[0].strategy",
         "6: models[0].rescue",
         "7: models[0].hedge",
-        "8: models[0].semantic_cache",
         "9: models[0].fallbacks",
-        "10: models[0].cache",
         "12: models[0].deployments[0].probe",
         "12: models[0].deployments[0].tokenizer",
         "12: models[0].deployments[0].weight",
         "13: models[0].deployments[1]",
         "15: auto",
         "16: equivalents",
-        "17: limits",
-        "18: webhooks",
         "19: integrations",
     ]
+
+
+def test_limits_of_callers_join_the_usual_ones() -> None:
+    limits = of("""
+      limits:
+        tiers: {default: {requests_per_minute: 5, burst: 2}, house: {requests_per_day: 9, cooldown_seconds: 0.5}}
+        operations: {chat: 7}
+        users: {concurrent: 1}
+        models: {chat: {tokens_per_minute: 100}}
+        everyone: {requests_per_hour: 1000}
+    """).limits
+
+    assert limits.tiers["default"] == Limits(requests_per_minute=5, burst=2), "a tier that is named is named whole"
+    assert limits.tiers["house"] == Limits(requests_per_day=9, cooldown_seconds=0.5)
+    assert limits.tiers["premium"] == USUAL_LIMITS.tiers["premium"]
+    assert dict(limits.operations) == {"chat": 7, "embeddings": 30, "audio": 10}
+    assert (limits.users, limits.everyone) == (Limits(concurrent=1), Limits(requests_per_hour=1000))
+    assert dict(limits.models) == {"chat": Limits(tokens_per_minute=100)}
+    assert of("").limits == load(None, {}).limits == USUAL_LIMITS
+
+
+def test_limits_caches_trust_and_alerts_are_taken_from_the_file() -> None:
+    catalog = of("""
+      providers:
+        a: {provider: openai, api_key: "${K:-k}", security_level: low, accept_client_keys: true,
+            limits: {requests_per_minute: 5, requests_per_day: 50}}
+        b: {provider: hosted_vllm, api_base: "http://localhost:8001/v1"}
+      models:
+        - name: chat
+          cache: {ttl_s: 600}
+          semantic_cache: {embedding_model: embed, threshold: 0.9}
+          deployments: [{provider: a, model: gpt-4o, limits: {concurrent: 3, tokens_per_minute: 10}}]
+        - {name: plain, deployments: [{provider: b, model: x}]}
+      webhooks: {secret: "${S:-hush}", alerts_url: "https://alerts.example/x"}
+    """)
+
+    chat, plain = catalog.models["chat"], catalog.models["plain"]
+    assert (chat.cache_ttl_s, chat.semantic) == (600, SemanticCaching("embed", 0.9))
+    assert (plain.cache_ttl_s, plain.semantic) == (None, None)
+    assert chat.deployments[0].limits == Limits(concurrent=3, tokens_per_minute=10)
+    a, b = catalog.accounts["a"], catalog.accounts["b"]
+    assert (a.limits, a.security_level, a.accepts_client_keys) == (
+        Limits(requests_per_minute=5, requests_per_day=50),
+        "low",
+        True,
+    )
+    assert (b.limits, b.security_level, b.accepts_client_keys) == (Limits(), "high", False)
+    assert catalog.webhooks == Webhooks("hush", "https://alerts.example/x")
+    assert "hush" in catalog.secrets()
+    assert "hush" not in repr(catalog)
+    assert catalog.without_effect == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "limits: {tiers: {default: {requests_per_minute: 0}}}",
+        "limits: {operations: {chat: many}}",
+        "limits: {everyone: {cooldown_seconds: -1}}",
+        "webhooks: {alerts_url: file:///etc/passwd}",
+        "providers: {a: {provider: openai, security_level: none}}",
+        "providers: {a: {provider: openai, limits: {concurrent: 0}}}",
+    ],
+)
+def test_a_limit_or_an_address_of_no_sense_is_a_fault(wrong: str) -> None:
+    assert len(faults_of(wrong)) == 1
+
+
+def test_the_version_changes_with_the_limits_of_callers() -> None:
+    assert of(CHAT + "limits: {operations: {chat: 7}}", KEY="k").version != of(CHAT, KEY="k").version
 
 
 def test_the_version_changes_exactly_with_what_is_on_offer() -> None:

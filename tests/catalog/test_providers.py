@@ -1,6 +1,6 @@
 import pytest
 
-from llmgateway.catalog.providers import account_of, accounts_from, first, providers
+from llmgateway.catalog.providers import account_of, accounts_from, first, providers, usual_security
 
 RELAYED = """
     openai groq xai together_ai deepseek openrouter hosted_vllm fireworks_ai perplexity nvidia_nim cerebras sambanova
@@ -138,3 +138,23 @@ def test_the_table_is_whole() -> None:
         assert row.api_base is None or not row.api_base.endswith("/"), name
         assert not (row.wire == "openai" and row.address_in_model), name
     assert len(providers()) > 150
+
+
+@pytest.mark.parametrize(
+    ("provider", "api_base", "level"),
+    [
+        ("openai", None, "medium"),
+        ("openai", "https://api.openai.com/v1", "medium"),
+        ("openai", "http://127.0.0.1:9000/v1", "high"),
+        ("openai", "http://10.0.0.5/v1", "high"),
+        ("openai", "http://proxy:4000/v1", "medium"),
+        ("bedrock", None, "high"),
+        ("ollama", None, "high"),
+        ("ollama", "http://ollama:11434", "high"),
+        ("hosted_vllm", "http://vllm.house.internal/v1", "high"),
+        ("hosted_vllm", "https://rented.example/v1", "medium"),
+        ("hosted_vllm", "http://8.8.8.8/v1", "medium"),
+    ],
+)
+def test_what_stays_in_the_house_is_trusted_most(provider: str, api_base: str | None, level: str) -> None:
+    assert usual_security(provider, api_base) == level

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from llmgateway.catalog.load import CatalogError
+from llmgateway.catalog.rows import NO_ROWS, DeploymentFields, Rows
 from llmgateway.catalog.source import CatalogSource, read_catalog
 
 Event = tuple[str, dict[str, object]]
@@ -15,6 +16,10 @@ models:
   - {name: chat, deployments: [{provider: main, model: gpt-4o}]}
 """
 FAULTY = "modells: []\n"
+ROWS = Rows(
+    {"house": {"provider": "groq", "api_key": "g"}},
+    [DeploymentFields("dep_1", "chat", {"provider": "house", "model": "m"})],
+)
 
 
 class Told:
@@ -103,7 +108,8 @@ equivalents: [[a, b]]
     assert deployment.prices is not None
     assert deployment.prices.output == 2e-06
     assert source.current.resolve("more/x") is not None
-    assert [place.rpartition(" ")[2] for place in source.current.without_effect] == ["limits", "equivalents"]
+    assert [place.rpartition(" ")[2] for place in source.current.without_effect] == ["equivalents"]
+    assert source.current.limits.operations["chat"] == 1
     assert source.current.warnings != ()
 
 
@@ -204,6 +210,75 @@ async def test_pitfall_066_a_thousand_reloads_leave_nothing_behind(path: Path) -
 
     assert after - before < 200
     assert (source.reloads, source.failed_reloads) == (918, 102)
+
+
+async def test_rows_are_served_at_once_and_taken_away_again(source: CatalogSource, told: Told) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(source.watch)
+        source.set_rows(ROWS)
+        with anyio.fail_after(2):
+            await told.first.wait()
+        group.cancel_scope.cancel()
+    assert len(source.current.models["chat"].deployments) == 2
+
+    source.set_rows(NO_ROWS)
+    await source.look()
+    assert len(source.current.models["chat"].deployments) == 1
+    assert [event for event, _ in told.events] == ["catalog_reloaded"] * 2
+
+
+async def test_the_same_rows_again_are_no_news(source: CatalogSource) -> None:
+    source.set_rows(ROWS)
+    await source.look()
+    served = source.current
+    source.set_rows(Rows({**ROWS.providers}, [*ROWS.deployments]))
+    await source.look()
+
+    assert source.current is served
+
+
+async def test_rows_are_taken_while_the_file_is_faulty(path: Path, source: CatalogSource) -> None:
+    source.set_rows(ROWS)
+    await source.look()
+    write(path, FAULTY)
+    await source.look()
+    source.set_rows(NO_ROWS)
+    await source.look()
+
+    assert source.fault is not None
+    assert "house" not in source.current.accounts
+    assert len(source.current.models["chat"].deployments) == 1
+    write(path, CHAT.replace("gpt-4o", "gpt-4.1"))
+    await source.look()
+    assert not source.fault
+    assert source.current.models["chat"].deployments[0].model == "gpt-4.1"
+
+
+async def test_a_changed_file_keeps_the_rows(path: Path, source: CatalogSource) -> None:
+    source.set_rows(ROWS)
+    await source.look()
+    write(path, CHAT.replace("gpt-4o", "gpt-4.1"))
+    await source.look()
+
+    assert [one.model for one in source.current.models["chat"].deployments] == ["gpt-4.1", "m"]
+
+
+async def test_a_row_that_is_left_out_is_told(source: CatalogSource, told: Told) -> None:
+    source.set_rows(Rows({}, ROWS.deployments))
+    await source.look()
+
+    assert [event for event, _ in told.events] == ["catalog_reloaded", "catalog_warning"]
+    assert "there is no provider 'house'" in str(told.events[1][1]["warning"])
+
+
+def test_another_catalog_is_looked_at_without_being_served(source: CatalogSource) -> None:
+    served = source.current
+    assert source.preview(CHAT.replace("gpt-4o", "gpt-4.1")).version != served.version
+    with pytest.raises(CatalogError, match=r"^gateway.yaml:1: modells"):
+        source.preview(FAULTY)
+
+    assert source.current is served
+    assert source.hiding("${KEY}")("k") == "k", "in so little there is no secret"
 
 
 def test_a_fault_at_the_start_is_raised(path: Path, told: Told) -> None:

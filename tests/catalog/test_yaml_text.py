@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.catalog.yaml_text import read
+from llmgateway.catalog.yaml_text import hide_variables, read, variables_in
 
 
 def test_values_are_plain_and_lines_are_known() -> None:
@@ -72,3 +72,11 @@ def test_a_bomb_of_aliases_is_one_fault_and_cheap() -> None:
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     read(text, {})
+
+
+def test_values_of_the_environment_are_put_back_into_their_names() -> None:
+    environ = {"KEY": "secret", "LONGER": "secret-too", "SHORT": "abc", "OTHER": "elsewhere"}
+    variables = variables_in("a: ${KEY}, b: ${LONGER:-x}, c: ${SHORT}, d: ${NONE}", environ)
+
+    assert variables == {"secret": "${KEY}", "secret-too": "${LONGER}"}
+    assert hide_variables(variables, "abc secret-too elsewhere 'secret'") == "abc ${LONGER} elsewhere '${KEY}'"

@@ -49,3 +49,16 @@ def test_writers_see_when_it_ended() -> None:
 
     first, second = seen
     assert before <= first <= between <= second <= time.perf_counter()
+
+
+def test_what_a_call_holds_is_given_back_once_at_its_very_end() -> None:
+    written: list[str] = []
+    exchange = Exchange()
+    exchange.at_end.append(lambda: written.append("settled"))
+
+    recorder(written).secure(exchange)
+    assert "settled" not in written
+    recorder(written).record(exchange)
+    recorder(written).record(exchange)
+
+    assert written == ["journal", "metrics", "log", "settled"]

@@ -4,9 +4,8 @@ import pytest
 
 from llmgateway.catalog.model import Account, Deployment, Model
 from llmgateway.catalog.nearest import Nearest
-from llmgateway.errors import ModelNotFoundError
 from llmgateway.exchange import Call, Complete, Exchange, Reply
-from llmgateway.gateway.target import Layer, Resolve, Target, model_not_found, wrap
+from llmgateway.gateway.target import Answer, Layer, Target, model_not_found, wrap
 
 
 def model(name: str) -> Model:
@@ -76,40 +75,24 @@ async def test_no_layers_are_the_target_itself() -> None:
     assert wrap([], target) is target
 
 
-async def test_a_name_is_answered_by_what_it_stands_for() -> None:
-    target = Resolve(lambda: Offer(["chat", "embed"]), routed)
+async def test_a_model_that_was_found_is_answered_by_what_it_stands_for() -> None:
+    exchange = Exchange(model=model("embed"))
 
-    assert await answer(target, "embed") == b"embed"
+    reply = await Answer(routed).send(exchange, Call("chat", "embed", b"{}"))
 
-
-async def test_a_catalog_that_was_replaced_is_the_one_that_counts() -> None:
-    served = [Offer(["old"])]
-    target = Resolve(lambda: served[-1], routed)
-    assert await answer(target, "old") == b"old"
-
-    served.append(Offer(["new"]))
-
-    assert await answer(target, "new") == b"new"
-    with pytest.raises(ModelNotFoundError):
-        await answer(target, "old")
+    assert reply == Complete(b"embed")
 
 
-async def test_an_unknown_model_is_never_routed() -> None:
-    target = Resolve(lambda: Offer(["chat"]), routed)
-
-    with pytest.raises(ModelNotFoundError) as caught:
-        await answer(target, "nope")
-
-    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+async def test_a_call_that_nobody_resolved_is_a_bug() -> None:
+    with pytest.raises(TypeError, match="nobody resolved 'embed'"):
+        await Answer(routed).send(Exchange(), Call("chat", "embed", b"{}"))
 
 
-async def test_nobody_learns_whether_a_model_is_missing_or_not_theirs() -> None:
-    async def refused(offer: Offer) -> tuple[str, object]:
-        with pytest.raises(ModelNotFoundError) as caught:
-            await answer(Resolve(lambda: offer, routed), "secret-model")
-        return caught.value.message, caught.value.details
+def test_only_names_that_the_caller_may_use_are_told() -> None:
+    error = model_not_found("gpt4o", Offer(["claude", "gpt-4o", "gpt-4o-mini"]), lambda name: name != "gpt-4o")
 
-    assert await refused(Offer(["chat"])) == await refused(Offer(["chat"], foreign=["secret-model"]))
+    assert error.details is not None
+    assert error.details["available_models"] == ["gpt-4o-mini", "claude"]
 
 
 def test_the_names_that_are_near_are_told() -> None:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from llmgateway.errors import (
+    AuthenticationError,
     ClientGoneError,
     GatewayError,
     InvalidRequestError,
@@ -305,3 +306,15 @@ async def test_what_is_no_request_passes_with_its_errors(log: Log) -> None:
 
     assert seen == [(scope, receive, send)] * 2
     assert log.lines() == []
+
+
+async def test_who_is_not_known_is_told_how_to_say_who_one_is(log: Log) -> None:
+    client = Client()
+
+    await Errors(raising(AuthenticationError("No key was sent.")), logger=log.logger)(
+        scope_of(), client.receive, client.send
+    )
+
+    assert client.status == 401
+    assert client.headers["www-authenticate"] == "Bearer"
+    assert client.headers["x-should-retry"] == "false"

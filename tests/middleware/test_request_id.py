@@ -17,13 +17,15 @@ ANSWER: list[Message] = [
 
 
 class Answers:
-    """Answers, and keeps the exchanges it saw."""
+    """Answers, and keeps what it saw."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
+        self.headers: dict[bytes, bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.exchanges.append(scope["exchange"])
+        self.headers = scope["named_headers"]
         for message in ANSWER:
             await send(dict(message))
 
@@ -78,6 +80,22 @@ async def test_only_the_head_of_the_answer_changes() -> None:
 
     assert client.headers["content-type"] == "text/plain"
     assert client.sent[1:] == ANSWER[1:]
+
+
+async def test_the_headers_can_be_found_by_their_names_further_in() -> None:
+    client, app = Client(), Answers()
+
+    await RequestID(app)(scope_of(headers=[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]), client.receive, client.send)
+
+    assert app.headers == {b"a": b"3", b"b": b"2"}
+
+
+async def test_what_a_header_says_of_the_organization_is_not_believed_here() -> None:
+    client, app = Client(), Answers()
+
+    await RequestID(app)(scope_of(headers=[(b"x-organization-id", b"acme")]), client.receive, client.send)
+
+    assert app.exchanges[0].organization is None
 
 
 async def test_what_is_no_request_passes() -> None:

@@ -1,10 +1,11 @@
 import asyncio
 
+import anyio
 import pytest
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
-from llmgateway.exchange import Reply, Streamed
+from llmgateway.exchange import Call, Reply, Streamed, Usage
 from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 
@@ -77,3 +78,24 @@ async def test_a_streams_attempt_lasts_until_its_last_chunk() -> None:
     assert attempt.outcome is None
     assert [chunk async for chunk in reply.chunks] == [b"a", b"b"]
     assert attempt.outcome == "ok"
+
+
+async def test_a_whole_answer_that_nobody_waited_for_is_charged_as_it_was_expected() -> None:
+    asked, begun = exchange(), anyio.Event()
+
+    async def hangs() -> Reply:
+        begun.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def ask() -> None:
+        call = Call("chat", "chat", b"x" * 400, max_tokens=7)
+        await attempts(Scripted(hangs)).send(asked, DEPLOYMENT, call)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await begun.wait()
+        group.cancel_scope.cancel()
+
+    assert asked.usage == Usage(100, 7, estimated=True)
+    assert asked.attempts[0].outcome == "cancelled"

@@ -1,7 +1,8 @@
 import pytest
 
+from llmgateway.caller import Caller
 from llmgateway.catalog.model import Account, Deployment, Model
-from llmgateway.errors import UpstreamError, UpstreamRejectedError
+from llmgateway.errors import AuthenticationError, UpstreamAuthError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Complete, Streamed
 from llmgateway.routing.model import RoutedModel
 from llmgateway.routing.retry import Retry, RetryPolicy
@@ -46,3 +47,30 @@ async def test_a_stream_comes_in_its_pieces() -> None:
 
     assert isinstance(reply, Streamed)
     assert [chunk async for chunk in reply.chunks] == [b"a", b"b"]
+
+
+async def test_the_deployment_that_the_limits_chose_answers() -> None:
+    asked = exchange()
+    asked.choice = 1
+
+    await routed(Scripted(ANSWER)).send(asked, CALL)
+
+    assert (asked.provider, asked.upstream_model) == ("spare", "gpt-4o-mini")
+    assert asked.route_reason == "deployment 2: those before it are at their limits"
+
+
+async def test_a_refused_key_of_the_client_is_the_clients_fault() -> None:
+    model = Model("chat", (Deployment(Account("main", "openai", "openai", accepts_client_keys=True), "gpt-4o"),))
+    asked = exchange()
+    asked.caller = Caller(kind="provider", provider="openai", provider_key="sk-theirs")
+    target = RoutedModel(model, Retry(attempts(Scripted(UpstreamAuthError("no such key"))), FAST))
+
+    with pytest.raises(AuthenticationError) as caught:
+        await target.send(asked, CALL)
+
+    assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+
+
+async def test_a_refused_key_of_ours_is_not() -> None:
+    with pytest.raises(UpstreamAuthError):
+        await routed(Scripted(UpstreamAuthError("no such key"))).send(exchange(), CALL)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmgateway.settings import OTHER_NAMES, Settings, fields, load_settings, name_of, secret_values
+from llmgateway.settings import OTHER_NAMES, Settings, SettingsError, fields, load_settings, name_of, secret_values
 from llmgateway.settings.fields import is_secret
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / ".env.example"
@@ -93,3 +93,22 @@ def test_every_secret_is_known_to_whoever_hides_them() -> None:
     found = set(secret_values(settings))
 
     assert found == {"admin-1", "first-1", "second-1", "p@ss", "Bearer collector-1", "blue"}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"EMP-\d{2,6}", (r"EMP-\d{2,6}",)),
+        ("EMP-\\d{2,6}\n  ACME-[A-Z]{2,8}\n\n", (r"EMP-\d{2,6}", "ACME-[A-Z]{2,8}")),
+        (r'["EMP-\\d{2,6}", "[A-Z], \\d"]', (r"EMP-\d{2,6}", r"[A-Z], \d")),
+        (r"[A-Z]{3},\d", (r"[A-Z]{3},\d",)),
+    ],
+)
+def test_an_expression_keeps_its_commas(written: str, meant: tuple[str, ...]) -> None:
+    assert load_settings({"LLMGATEWAY_SENSITIVITY__PATTERNS": written}).sensitivity.patterns == meant
+
+
+@pytest.mark.parametrize("written", [r'["EMP-\d{6}"]', '["EMP-1", 2]', '["a",]', '[""]'])
+def test_a_broken_list_of_expressions_is_a_fault_and_never_an_expression(written: str) -> None:
+    with pytest.raises(SettingsError, match="LLMGATEWAY_SENSITIVITY__PATTERNS"):
+        load_settings({"LLMGATEWAY_SENSITIVITY__PATTERNS": written})

@@ -6,6 +6,7 @@ def test_settings_whose_part_is_not_built_are_named_as_they_were_written() -> No
         {
             "CACHE_TTL": "60",
             "LLMGATEWAY_RETRY__JOBS__MAX_RETRIES": "3",
+            "LLMGATEWAY_AUDIT__CONTENT": "full",
             "LLMGATEWAY_ADMIN_KEY": "k",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318",
             "OTEL_SERVICE_NAME": "gate",
@@ -15,8 +16,7 @@ def test_settings_whose_part_is_not_built_are_named_as_they_were_written() -> No
     )
 
     assert without_effect(settings) == [
-        "CACHE_TTL",
-        "LLMGATEWAY_ADMIN_KEY",
+        "LLMGATEWAY_AUDIT__CONTENT",
         "LLMGATEWAY_RETRY__JOBS__MAX_RETRIES",
     ]
 
@@ -27,12 +27,32 @@ def test_defaults_are_without_fault_or_remark() -> None:
     assert (without_effect(settings), unsafe(settings), warnings(settings)) == ([], [], [])
 
 
-def test_an_auth_mode_that_is_not_kept_is_unsafe() -> None:
-    reasons = unsafe(load_settings({"LLMGATEWAY_AUTH__MODE": "gateway", "LLMGATEWAY_AUTH__GATEWAY_KEYS": "secret-1"}))
+def test_shared_keys_that_are_missing_or_short_are_unsafe() -> None:
+    mode = {"LLMGATEWAY_AUTH__MODE": "gateway"}
 
-    assert len(reasons) == 1
-    assert "LLMGATEWAY_AUTH__MODE=gateway" in reasons[0]
-    assert "secret-1" not in reasons[0]
+    assert "LLMGATEWAY_AUTH__GATEWAY_KEYS" in unsafe(load_settings(mode))[0]
+    (short,) = unsafe(load_settings({**mode, "LLMGATEWAY_AUTH__GATEWAY_KEYS": f"{'k' * 16},secret-1"}))
+    assert "at least 16 characters" in short
+    assert "secret-1" not in short
+    assert unsafe(load_settings({**mode, "LLMGATEWAY_AUTH__GATEWAY_KEYS": "k" * 16})) == []
+    assert unsafe(load_settings({"LLMGATEWAY_AUTH__MODE": "client"})) == []
+
+
+def test_an_admin_key_that_others_have_for_another_purpose_is_unsafe() -> None:
+    shared = {"LLMGATEWAY_ADMIN_KEY": "k" * 32, "LLMGATEWAY_METRICS_KEY": "k" * 32}
+
+    (reason,) = unsafe(load_settings(shared))
+    assert "LLMGATEWAY_METRICS_KEY" in reason
+    assert "kkk" not in reason
+    assert unsafe(load_settings({**shared, "LLMGATEWAY_METRICS_KEY": "m" * 32})) == []
+
+
+def test_keys_that_nobody_looks_at_and_answers_that_everybody_shares_are_warned_of() -> None:
+    (unused,) = warnings(load_settings({"LLMGATEWAY_AUTH__GATEWAY_KEYS": "k" * 16}))
+    (shared,) = warnings(load_settings({"LLMGATEWAY_AUTH__MODE": "client", "LLMGATEWAY_CACHE__SCOPE": "global"}))
+
+    assert "LLMGATEWAY_AUTH__GATEWAY_KEYS: not looked at" in unused
+    assert "LLMGATEWAY_CACHE__SCOPE=global" in shared
 
 
 def test_pitfall_134_a_short_admin_key_is_unsafe_where_others_can_reach_it() -> None:

@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -5,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from llmgateway.storage.address import Address, file_turn, holds_before, locate, make_file, ping, reason, revision_in
+from llmgateway.storage.address import (
+    Address,
+    changes_in,
+    file_turn,
+    holds_before,
+    locate,
+    make_file,
+    mark_of,
+    ping,
+    reason,
+    revision_in,
+)
+from llmgateway.storage.admin.outcomes import ChangesGoneError
+from llmgateway.storage.admin.rows import Change
 from llmgateway.storage.migrations.revisions import HEAD, VERSION_TABLE, DatabaseNewerError
 from llmgateway.storage.queries import StorageAwayError
 
@@ -108,3 +122,50 @@ def test_what_is_old_is_seen(tmp_path: Path) -> None:
     run(path, "CREATE TABLE ledger (at_us)", "INSERT INTO ledger VALUES (5)")
 
     assert (holds_before(path, 5), holds_before(path, 6)) == (False, True)
+
+
+def test_changes_are_read_and_before_the_first_start_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.touch()
+    assert [changes_in(path, seq) for seq in (None, 0, 7)] == [[], [], []]
+    run(
+        path, "CREATE TABLE changes (seq, kind, subject)", "INSERT INTO changes VALUES (6, 'key', 'a'), (7, 'key', 'b')"
+    )
+
+    assert changes_in(path, None) == changes_in(path, 6) == [Change(7, "key", "b")]
+    assert changes_in(path, 7) == []
+    with pytest.raises(ChangesGoneError):
+        changes_in(path, 5)
+    with pytest.raises(StorageAwayError):
+        changes_in(tmp_path / "gone.db", 5)
+
+
+def age(*paths: Path) -> None:
+    """Let files have been written to long ago, each at a moment of its own."""
+    for number, path in enumerate(paths):
+        os.utime(path, (1_000_000_000 + number, 1_000_000_000 + number))
+
+
+def test_mark_is_another_after_every_write_and_is_none_shortly_after_one(tmp_path: Path) -> None:
+    path, log = tmp_path / "x.db", tmp_path / "x.db-wal"
+    marks = []
+    run(path, "PRAGMA journal_mode=WAL", "CREATE TABLE other (x)")
+    assert mark_of(path) is None
+    age(path)
+    marks += [mark_of(path), mark_of(path)]
+
+    with closing(sqlite3.connect(path)) as open_all_the_time:
+        for value in (1, 2):
+            open_all_the_time.execute("INSERT INTO other VALUES (?)", [value])
+            open_all_the_time.commit()
+            assert mark_of(path) is None
+            age(path, log)
+            marks.append(mark_of(path))
+    other = tmp_path / "other.db"
+    other.write_bytes(path.read_bytes())
+    age(other, path)
+    marks += [mark_of(path), mark_of(other)]
+
+    assert marks[0] == marks[1]
+    assert len({*marks}) == 5
+    assert None not in marks

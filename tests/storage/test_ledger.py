@@ -45,6 +45,18 @@ async def test_entry_is_found_by_the_clients_id_newest_first_and_only_within_its
     assert await storage.find(theirs.id, organization_id="acme") is None
 
 
+async def test_entry_is_found_only_by_the_key_that_made_it_when_one_is_named(storage: Storage) -> None:
+    mine = entry(client_id="same", organization_id="acme", key_id="key_1")
+    colleagues = entry(client_id="same", organization_id="acme", key_id="key_2", at_us=mine.at_us + 1)
+
+    await storage.add([mine, colleagues])
+
+    assert await storage.find("same", organization_id="acme", key_id="key_1") == mine
+    assert await storage.find("same", key_id="key_2") == colleagues
+    assert await storage.find(mine.id, key_id="key_2") is None
+    assert await storage.find(mine.id, organization_id="rivals", key_id="key_1") is None
+
+
 async def test_entry_that_comes_again_is_kept_once(storage: Storage) -> None:
     entries = random_entries(1200, seed=1)
 

@@ -83,6 +83,20 @@ async def test_totals_are_of_their_time_and_organization_alone(storage: Storage)
     assert by_group(found) == by_group(expected(own, ("model",)))
 
 
+async def test_totals_may_be_of_one_key_alone(storage: Storage) -> None:
+    entries = random_entries(300, seed=6)
+    await storage.add(entries)
+    keys = {one.key_id for one in entries if one.key_id is not None}
+    assert len(keys) > 1
+
+    for key in keys:
+        found = await storage.usage(START, END, ["model"], key_id=key)
+        own = [one for one in entries if one.key_id == key]
+        assert sum(part.requests for part in found) == len(own)
+        both = await storage.usage(START, END, [], organization_id="acme", key_id=key)
+        assert both[0].requests == sum(one.organization_id == "acme" for one in own)
+
+
 async def test_unknown_cost_is_never_nothing(storage: Storage) -> None:
     await storage.add([entry(cost_nusd=None), entry(cost_nusd=None, provider="free", prompt_tokens=None)])
     await storage.add([entry(cost_nusd=0, provider="own"), entry(status=502, cost_nusd=None, prompt_tokens=None)])

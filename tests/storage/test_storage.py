@@ -163,3 +163,22 @@ async def test_file_that_went_away_before_anybody_asked_is_away(tmp_path: Path, 
         await storage.delete_before(END)
     assert lines.text().count("database_away") == 1
     await storage.close()
+
+
+async def test_glance_looks_at_the_file_until_the_database_was_asked(tmp_path: Path, lines: Lines) -> None:
+    told: list[str] = []
+    storage = Storage(None, tmp_path, logger=lines.logger, loaded=lambda: told.append("loaded"))
+
+    def look(path: Path, value: int) -> str:
+        return f"{path.name} {value}"
+
+    async def question(_: object) -> str:
+        return "asked"
+
+    with pytest.raises(StorageAwayError):
+        await storage.glance(look, question, 7)
+    await storage.open()
+    assert (await storage.glance(look, question, 7), told) == ("llmgateway.db 7", [])
+    assert (await storage.ask(question), told) == ("asked", ["loaded"])
+    assert await storage.glance(look, question, 7) == "asked"
+    await storage.close()

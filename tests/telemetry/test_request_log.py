@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmgateway.caller import Caller
 from llmgateway.exchange import Attempt, Complete, Event, Exchange, Streamed, Trace, Usage
 from llmgateway.telemetry.logs import LineSink, build_logger
 from llmgateway.telemetry.request_log import RequestLog
@@ -233,3 +234,11 @@ def test_a_line_costs_little() -> None:
         best_s = min(best_s, (time.perf_counter() - before) / 100)
 
     assert best_s < 60e-6, "15 µs is the aim; a slow machine may take longer"
+
+
+def test_it_says_whose_key_it_was_and_which_rule_held_it_back(log: Log) -> None:
+    held_back = Event("limit", 0.0, {"rule": "key.concurrent"})
+
+    told = log.line(call(caller=Caller(kind="client", key_id="key_1"), status=429, events=[held_back]))
+
+    assert (told["key_id"], told["rule"]) == ("key_1", "key.concurrent")

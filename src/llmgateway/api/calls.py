@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from llmgateway.api.replies import EventStream, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
 from llmgateway.exchange import Call, Complete, Exchange, Operation, Streamed
+from llmgateway.gateway.cache_control import cache_ask
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.wire.requests import Asked
 
@@ -57,7 +58,11 @@ class ModelCalls:
             path, method = scope["path"], scope["method"]
             raise MethodNotAllowedError(f"{path} takes POST, not {method[:20]}.", details={"allow": "POST"})
         exchange: Exchange = scope["exchange"]
-        exchange.deadline = exchange.started + self._allowed_s(scope)
+        headers: dict[bytes, bytes] = scope.get("named_headers") or dict(scope["headers"])
+        exchange.deadline = exchange.started + self._allowed_s(headers)
+        if b"idempotency-key" in headers:
+            exchange.idempotency_key = headers[b"idempotency-key"].decode("latin-1")
+        exchange.cache_ask = cache_ask(headers)
         call = await self._call(scope["body"])
         if self._started is not None:
             exchange.requested_model, exchange.stream = call.model, call.stream
@@ -81,6 +86,9 @@ class ModelCalls:
             stream=bool(asked.stream) and self._operation != "embedding",
             include_usage=bool(options and options.include_usage),
             user=asked.user if isinstance(asked.user, str) else None,
+            # Of two, some upstreams read the one and some the other.
+            max_tokens=max(_count(asked.max_completion_tokens), _count(asked.max_tokens)) or None,
+            n=max(_count(asked.n), 1) * asked.questions(),
         )
 
     async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:
@@ -103,8 +111,8 @@ class ModelCalls:
         finally:
             stream.close()
 
-    def _allowed_s(self, scope: Scope) -> float:
-        text = dict(scope["headers"]).get(b"x-timeout-seconds")
+    def _allowed_s(self, headers: dict[bytes, bytes]) -> float:
+        text = headers.get(b"x-timeout-seconds")
         if text is None:
             return self._times.request_s
         try:
@@ -116,6 +124,14 @@ class ModelCalls:
                 "X-Timeout-Seconds must be a number of seconds above 0, such as 30.", param="X-Timeout-Seconds"
             )
         return min(asked_s, self._times.request_s)
+
+
+def _count(given: object) -> int:
+    """Read a number as upstreams do that are not strict: `500.0` and `"500"` are one. 0 is none."""
+    try:
+        return max(0, int(float(given))) if isinstance(given, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 async def _end(stream: EventStream, cause: GatewayError) -> None:

@@ -145,15 +145,15 @@ def _parameters(operation: JSON, document: JSON) -> Iterator[str]:
 
 def _request(operation: JSON) -> Iterator[str]:
     if "requestBody" in operation:
-        body = operation["requestBody"]["content"]["application/json"]
-        yield f"<h4>Body</h4><p>JSON: {name_of(body['schema'])}</p>"
+        ((kind, body),) = operation["requestBody"]["content"].items()
+        yield f"<h4>Body</h4><p><code>{kind}</code>: {name_of(body['schema'])}</p>"
         for name, example in body["examples"].items():
             yield _example(example.get("summary", f"Example: {name}"), example["value"])
 
 
 def _responses(operation: JSON, document: JSON) -> Iterator[str]:
     rows = []
-    for status, written in operation["responses"].items():
+    for status, written in sorted(operation["responses"].items()):
         response = _resolved(written, document)
         content = response["content"]
         shapes = "<br>".join(
@@ -163,7 +163,8 @@ def _responses(operation: JSON, document: JSON) -> Iterator[str]:
         codes = ", ".join(f"<code>{code}</code>" for code in _error_examples(response))
         rows.append((status, text_html(response["description"]), codes or shapes))
     yield "<h4>Answers</h4>" + _table(("Status", "Meaning", "Shape, or codes of the error"), rows)
-    for body in operation["responses"]["200"]["content"].values():
+    (answer,) = (answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    for body in answer["content"].values():
         if "example" in body:
             yield _example("A stream", body["example"])
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmgateway.api.health import Check, answer, readiness
+from llmgateway.stores.base import ValuesStatus
 
 # A part of the gateway, as it is now: its `status`, and its figures.
 Part = Callable[[], Mapping[str, object]]
@@ -56,6 +57,19 @@ def catalog_part(version: str, *, has_fault: bool) -> dict[str, object]:
     """Say which catalog is served; why a newer one is not, only the log tells: it names files of the host."""
     status = "reload failed, the previous catalog is served" if has_fault else "ok"
     return {"status": status, "version": version}
+
+
+def cache_part(kept: ValuesStatus, *, enabled: bool) -> dict[str, object]:
+    """Say how many answers are kept, as of a few seconds ago."""
+    if not enabled:
+        return {"status": "off"}
+    return {"status": "ok", "entries": kept.entries, "size_bytes": kept.size_bytes, "max_bytes": kept.max_bytes}
+
+
+def limiter_part(*, enabled: bool, shared: bool, up: bool) -> dict[str, object]:
+    """Say whether callers are limited, and by whom they are counted."""
+    counted = "redis" if shared and up else "each process"
+    return {"status": "off" if not enabled else "ok" if up else "redis is away", "counted_by": counted}
 
 
 def ledger_part(backlog_bytes: int, backlog_s: float, lost: int) -> dict[str, object]:

@@ -8,8 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llmgateway.caller import ANYONE, Caller
 from llmgateway.catalog.model import ListedModel
 from llmgateway.catalog.snapshot import Catalog
+from llmgateway.exchange import Exchange
 from llmgateway.gateway.target import model_not_found
 
 # Bytes; no name in a catalog is that long, and a message must not repeat more.
@@ -17,7 +19,7 @@ _LONGEST_ID = 512
 
 
 def routes(current: Callable[[], Catalog]) -> list[Route]:
-    """Serve the list and one model of it.
+    """Serve the list and one model of it, as far as whoever asks may use them.
 
     Args:
         current: Gives the catalog as it is now, since it may be exchanged at any time.
@@ -29,10 +31,11 @@ def routes(current: Callable[[], Catalog]) -> list[Route]:
             capabilities=request.query_params.getlist("capability"),
             providers=request.query_params.getlist("provider"),
         )
-        return _json({"object": "list", "data": [model_object(model) for model in listed]})
+        caller = _caller_of(request)
+        return _json({"object": "list", "data": [model_object(model) for model in listed if may_see(caller, model)]})
 
     async def read_model(request: Request) -> Response:
-        return _json(find_model(current(), request.path_params["model_id"]))
+        return _json(find_model(current(), request.path_params["model_id"], _caller_of(request)))
 
     return [
         Route("/v1/models", list_models, methods=["GET"]),
@@ -53,15 +56,22 @@ def select(
     ]
 
 
-def find_model(catalog: Catalog, model_id: str) -> dict[str, Any]:
+def may_see(caller: Caller, model: ListedModel) -> bool:
+    """Whether a model is one that the caller may use; with a provider's key, one that this provider answers for."""
+    if caller.models is not None and not caller.may_use(model.id):
+        return False
+    return caller.provider is None or caller.provider in model.providers
+
+
+def find_model(catalog: Catalog, model_id: str, caller: Caller = ANYONE) -> dict[str, Any]:
     """Give one model's object.
 
     Raises:
-        ModelNotFoundError: It is not on offer; `details.available_models` has the ten nearest.
+        ModelNotFoundError: It is not on offer, or not for this caller; `details.available_models` has the nearest.
     """
     model = catalog.describe(model_id)
-    if model is None:
-        raise model_not_found(model_id[:_LONGEST_ID], catalog)
+    if model is None or not may_see(caller, model):
+        raise model_not_found(model_id[:_LONGEST_ID], catalog, None if caller.models is None else caller.may_use)
     return model_object(model)
 
 
@@ -81,6 +91,11 @@ def model_object(model: ListedModel) -> dict[str, Any]:
     if model.demo:
         shown["demo"] = True
     return shown
+
+
+def _caller_of(request: Request) -> Caller:
+    exchange: Exchange = request.scope["exchange"]
+    return exchange.caller
 
 
 def _json(value: object) -> Response:

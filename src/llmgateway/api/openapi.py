@@ -21,6 +21,17 @@ _TWINS = {
     "/v1/": "/",
 }
 
+# What everybody may read, with auth or without (`middleware/auth`).
+_OPEN = frozenset({"/", "/openapi.json", "/docs", "/health", "/health/live", "/health/ready"})
+_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"X-API-Key": []}, {"api-key": []}]
+_MODEL_CALLS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_MODEL_CALL_HEADERS = (
+    *("X-Cache-Type", "X-Cache-Similarity", "X-Sensitivity", "Idempotent-Replayed"),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+    *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+)
+
 
 def routes(version: str) -> list[Route]:
     """Serve `/openapi.json` and `/docs`, both rendered once."""
@@ -46,11 +57,45 @@ def openapi_document(version: str) -> dict[str, Any]:
     Args:
         version: The gateway's version.
     """
-    document: dict[str, Any] = msgspec.json.decode((files("llmgateway.api") / "openapi.json").read_bytes())
+    document, admin = _read("openapi.json"), _read("openapi_admin.json")
     document["info"]["version"] = version
+    document["tags"] += admin["tags"]
     paths = document["paths"]
+    for path in paths.keys() - _OPEN:
+        _guard(paths[path])
+    for path in _MODEL_CALLS:
+        _protect(paths[path]["post"])
+    paths.update(admin["paths"])
+    for kind, components in admin["components"].items():
+        document["components"].setdefault(kind, {}).update(components)
     for twin, path in _TWINS.items():
         operation = paths[path]["get"]
         name = twin.removeprefix("/").replace("/", "_")
         paths[twin] = {"get": {**operation, "operationId": f"{operation['operationId']}_{name}", "x-same-as": path}}
     return document
+
+
+def _read(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.json.decode((files("llmgateway.api") / name).read_bytes())
+    return document
+
+
+def _guard(methods: dict[str, Any]) -> None:
+    """Say that a key is needed, and what is answered without the right one."""
+    for operation in methods.values():
+        operation["security"] = _SECURITY
+        operation["responses"] |= {"401": _response("Unauthorized"), "403": _response("Forbidden")}
+
+
+def _protect(operation: dict[str, Any]) -> None:
+    """Say what limits, caches and idempotency add to a model call."""
+    operation["responses"]["409"] = _response("IdempotencyConflict")
+    operation["parameters"] += [
+        {"$ref": f"#/components/parameters/{name}"} for name in ("IdempotencyKey", "CacheControl", "CacheTTL")
+    ]
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _MODEL_CALL_HEADERS}
+    operation["responses"]["200"]["headers"] |= headers
+
+
+def _response(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/responses/{name}"}

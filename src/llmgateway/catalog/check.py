@@ -43,26 +43,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(name, list(known) or ["(none)"], n=1, cutoff=0)[0]
 
 
-def _note(reading: Text, fault: ErrorDetails) -> None:
-    path = _path(fault)
+def worded(fault: ErrorDetails, root: type[BaseModel], thing: str = "key") -> tuple[Path, str]:
+    """Say where a fault is, and what would be right.
+
+    Args:
+        root: What was validated.
+        thing: What a name in it is called.
+    """
+    path = tuple(step for step in fault["loc"] if step != "[key]")
     if fault["type"] == "extra_forbidden":
-        known = sorted(_model_at(path[:-1]).model_fields)
-        message = f"there is no such key; the nearest is `{nearest(str(path[-1]), known)}` (known: {', '.join(known)})"
-    elif fault["type"] == "missing":
-        message = f"`{path[-1]}` is missing; add it"
-    else:
-        message = fault["msg"][:1].lower() + fault["msg"][1:]
+        known = sorted(_model_at(path[:-1], root).model_fields)
+        near = nearest(str(path[-1]), known)
+        return path, f"there is no such {thing}; the nearest is `{near}` (known: {', '.join(known)})"
+    if fault["type"] == "missing":
+        return path, f"`{path[-1]}` is missing; add it"
+    return path, fault["msg"][:1].lower() + fault["msg"][1:]
+
+
+def written(path: Path) -> str:
+    """Write a path as people do: `models[0].name`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _note(reading: Text, fault: ErrorDetails) -> None:
+    path, message = worded(fault, CatalogFile)
     if not any(seen == path for _, seen, _ in reading.faults):
         reading.add(path, message)
 
 
-def _path(fault: ErrorDetails) -> Path:
-    return tuple(step for step in fault["loc"] if step != "[key]")
-
-
 def _prune(value: Any, fault: ErrorDetails) -> None:
     """Take what is wrong out, in place; an entry that lacks something without which it says nothing goes whole."""
-    path = _path(fault)
+    path, _ = worded(fault, CatalogFile)
     name_is_missing = fault["type"] == "missing" and path[-1] in _NAMES
     if fault["type"] == "missing" and not name_is_missing:
         path = path[:-1]
@@ -91,9 +102,9 @@ def _without_nulls(value: object, *, free: bool = False) -> object:
     return [_without_nulls(part, free=free) for part in value] if isinstance(value, list) else value
 
 
-def _model_at(path: Path) -> type[BaseModel]:
-    """Find the part of the schema that a path of the file leads to."""
-    here: Any = CatalogFile
+def _model_at(path: Path, root: type[BaseModel]) -> type[BaseModel]:
+    """Find the part of the schema that a path leads to."""
+    here: Any = root
     for step in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
             here = here.model_fields[str(step)].annotation
@@ -101,7 +112,7 @@ def _model_at(path: Path) -> type[BaseModel]:
             here = [part for part in get_args(here) if part is not Ellipsis][-1]
         if type(None) in get_args(here):
             here = get_args(here)[0]
-    return here if isinstance(here, type) and issubclass(here, BaseModel) else CatalogFile
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else root
 
 
 def says(entry: Mapping[str, Any], key: str, usual: object = None) -> bool:

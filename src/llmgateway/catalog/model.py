@@ -9,6 +9,7 @@ from msgspec import Struct
 
 Wire = Literal["openai", "azure", "litellm", "demo"]
 SecurityLevel = Literal["low", "medium", "high"]
+Origin = Literal["file", "environment", "database", "built_in"]
 Strategy = Literal["priority", "weighted", "round_robin", "least_busy", "fastest", "cheapest", "balanced"]
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -18,13 +19,50 @@ def empty() -> Mapping[str, Any]:
     return EMPTY
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an account or deployment may take; `None` is no limit."""
+class Limits(Struct, frozen=True, gc=False):
+    """How much a caller may ask, or an account or deployment may take; `None` is no limit.
+
+    Args:
+        concurrent: Calls at once.
+        burst: Requests at once on top of the steady rate of a minute; `None` is a sixth of it.
+        cooldown_seconds: Rest after too many refusals in a row.
+    """
 
     requests_per_minute: int | None = None
+    requests_per_hour: int | None = None
+    requests_per_day: int | None = None
     tokens_per_minute: int | None = None
     concurrent: int | None = None
+    burst: int | None = None
+    cooldown_seconds: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class CallerLimits(Struct, frozen=True):
+    """The catalog's limits of callers.
+
+    Args:
+        tiers: By name; keys name one.
+        operations: Requests a minute of each caller, by operation.
+        users: Of each `user` field within its caller's organization.
+        models: Of all callers together, by the model's name.
+        everyone: Of all callers and models together.
+    """
+
+    tiers: Mapping[str, Limits]
+    operations: Mapping[str, int]
+    users: Limits = NO_LIMITS
+    models: Mapping[str, Limits] = MappingProxyType({})
+    everyone: Limits = NO_LIMITS
+
+
+class SemanticCaching(Struct, frozen=True):
+    """Answers of a model are kept for questions that mean the same, as this model for embeddings has it."""
+
+    embedding_model: str
+    threshold: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +77,7 @@ class Account:
         options: Further LiteLLM parameters from the catalog, such as `aws_region_name` or `vertex_project`.
         renames: Fields that this provider of OpenAI's wire calls by another name, and refuses by OpenAI's.
         takes_stream_options: Whether a stream may be asked for its usage there.
+        accepts_client_keys: Whether callers may come with their own key of this provider (auth mode hybrid).
     """
 
     name: str
@@ -49,10 +88,11 @@ class Account:
     api_version: str | None = None
     security_level: SecurityLevel = "medium"
     timeout_s: float | None = None
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     options: Mapping[str, Any] = field(default_factory=empty, repr=False)
     renames: Mapping[str, str] = field(default_factory=empty)
     takes_stream_options: bool = True
+    accepts_client_keys: bool = False
 
 
 class Prices(Struct, frozen=True, gc=False):
@@ -98,6 +138,7 @@ class Deployment:
         model: The name the provider knows, e.g. `gpt-4o`.
         defaults: Body fields sent unless the client sets them (the model's, from the catalog).
         drop_unsupported: Leave out parameters the provider does not have, instead of refusing the call.
+        row_id: Of its row in the database; `None` is the file's, or derived from a name.
     """
 
     account: Account
@@ -107,8 +148,10 @@ class Deployment:
     max_output_tokens: int | None = None
     capabilities: frozenset[str] = frozenset()
     prices: Prices | None = None
+    limits: Limits = NO_LIMITS
     defaults: Mapping[str, Any] = field(default_factory=empty)
     drop_unsupported: bool = False
+    row_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +161,15 @@ class Model:
     Args:
         well_known: Whether the catalog or LiteLLM's table has the name; others were made up by a client, and there is
             no end of them.
+        cache_ttl_s: How long its answers are kept; `None` is as long as the settings say.
     """
 
     name: str
     deployments: tuple[Deployment, ...]
     strategy: Strategy = "priority"
     well_known: bool = True
+    cache_ttl_s: float | None = None
+    semantic: SemanticCaching | None = None
 
     @property
     def label(self) -> str:

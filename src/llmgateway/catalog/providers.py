@@ -2,14 +2,31 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from llmgateway.catalog.model import Account
+from llmgateway.catalog.model import Account, SecurityLevel
 
 _TABLE = Path(__file__).with_name("providers.json")
+_OWN_SERVERS = frozenset(
+    {
+        "ollama",
+        "ollama_chat",
+        "vllm",
+        "hosted_vllm",
+        "lm_studio",
+        "llamafile",
+        "xinference",
+        "infinity",
+        "docker_model_runner",
+    }
+)
+_TRUSTED_CLOUDS = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
+_LOCAL_NAMES = (".local", ".internal", ".lan", ".localdomain", ".svc", ".home.arpa")
 
 
 class Provider(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -55,17 +72,42 @@ def account_of(name: str, provider: str, environ: Mapping[str, str]) -> Account:
     """Make an account from the environment alone; parts that are not there stay `None`."""
     row = providers()[provider]
     options = {option: first(names, environ) for option, names in row.option_env.items()}
+    api_base = (first(row.address_env, environ) or row.api_base or "").rstrip("/") or None
     return Account(
         name=name,
         provider=provider,
         wire=row.wire,
         api_key=first(row.key_env, environ),
-        api_base=(first(row.address_env, environ) or row.api_base or "").rstrip("/") or None,
+        api_base=api_base,
         api_version=first(row.version_env, environ) or row.api_version,
         options={option: value for option, value in options.items() if value},
+        security_level=usual_security(provider, api_base),
         renames=row.renames,
         takes_stream_options=not row.refuses_stream_options,
     )
+
+
+def usual_security(provider: str, api_base: str | None) -> SecurityLevel:
+    """Say how far a provider may be trusted with what is sensitive: what stays in the house, or the cloud account, may.
+
+    Args:
+        api_base: A model server of one's own may also be rented elsewhere: then it is as any other.
+    """
+    if provider in _TRUSTED_CLOUDS:
+        return "high"
+    host = None if api_base is None else urlsplit(api_base).hostname
+    if host is None:
+        return "high" if provider in _OWN_SERVERS else "medium"
+    return "high" if _is_local(host, named_locally=provider in _OWN_SERVERS) else "medium"
+
+
+def _is_local(host: str, *, named_locally: bool) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        # A name without a dot is one of the own network; of a public provider it may still be a proxy to it.
+        return host == "localhost" or (named_locally and ("." not in host or host.endswith(_LOCAL_NAMES)))
+    return address.is_loopback or address.is_private
 
 
 def first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:

@@ -10,7 +10,10 @@ Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-ACCOUNT_NAME = r"^[A-Za-z0-9._@+-]+$"
+Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
+AccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@+-]+$")]
+# Of a model that is added beside the file: no pattern, and nothing that could be taken for an address.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]+(/[A-Za-z0-9._:@+-]+)*$", max_length=256)]
 
 
 class Entry(BaseModel):
@@ -19,12 +22,16 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
 
-class AccountLimits(Entry):
-    """What an account may take."""
+class Tier(Entry):
+    """How much a caller may ask, or an account or deployment may take."""
 
     requests_per_minute: Count | None = None
+    requests_per_hour: Count | None = None
+    requests_per_day: Count | None = None
     tokens_per_minute: Count | None = None
     concurrent: Count | None = None
+    burst: Count | None = None
+    cooldown_seconds: Amount | None = None
 
 
 class ProviderEntry(Entry):
@@ -32,11 +39,12 @@ class ProviderEntry(Entry):
 
     provider: Text
     api_key: str | None = Field(None, repr=False)
-    api_base: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    api_base: Address | None = None
     api_version: str | None = None
-    security_level: SecurityLevel = "medium"
+    security_level: SecurityLevel | None = None
     timeout_s: Seconds | None = None
-    limits: AccountLimits = AccountLimits()
+    limits: Tier = Tier()
+    accept_client_keys: bool = False
     options: dict[str, Any] = Field({}, repr=False)
 
 
@@ -78,6 +86,7 @@ class DeploymentEntry(ModelFacts):
     provider: Text
     model: Text
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    limits: Tier = Tier()
 
 
 class Fallbacks(Entry):
@@ -131,23 +140,14 @@ class Auto(Entry):
     tasks: dict[str, str] = {}
 
 
-class Tier(Entry):
-    """Limits of the callers in one tier."""
-
-    requests_per_minute: Count | None = None
-    requests_per_hour: Count | None = None
-    requests_per_day: Count | None = None
-    tokens_per_minute: Count | None = None
-    concurrent: Count | None = None
-    burst: Count | None = None
-    cooldown_seconds: Amount | None = None
-
-
-class CallerLimits(Entry):
-    """Limits of callers, by tier and by operation (requests a minute)."""
+class CallerLimitsEntry(Entry):
+    """Limits of callers: by tier, by operation (requests a minute), by user field, by model, and of all together."""
 
     tiers: dict[str, Tier] = {}
     operations: dict[str, Count] = {}
+    users: Tier = Tier()
+    models: dict[str, Tier] = {}
+    everyone: Tier = Tier()
 
 
 class Webhooks(Entry):
@@ -155,15 +155,16 @@ class Webhooks(Entry):
 
     secret: str | None = Field(None, repr=False)
     allow_private: bool = False
+    alerts_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(None, repr=False)
 
 
 class CatalogFile(Entry):
     """The whole file."""
 
-    providers: dict[Annotated[str, Field(pattern=ACCOUNT_NAME)], ProviderEntry] = {}
+    providers: dict[AccountName, ProviderEntry] = {}
     models: tuple[ModelEntry, ...] = ()
     auto: Auto | None = None
     equivalents: tuple[tuple[str, ...], ...] = ()
-    limits: CallerLimits | None = None
+    limits: CallerLimitsEntry | None = None
     webhooks: Webhooks | None = None
     integrations: dict[str, dict[str, Any]] = {}

@@ -6,14 +6,24 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
+from types import MappingProxyType
 
 from llmgateway.catalog import known
-from llmgateway.catalog.model import Account, Deployment, ListedModel, Model, Prices
+from llmgateway.catalog.model import (
+    Account,
+    CallerLimits,
+    Deployment,
+    Limits,
+    ListedModel,
+    Model,
+    Origin,
+    Prices,
+)
 from llmgateway.catalog.nearest import Nearest
 from llmgateway.catalog.providers import providers
 
 _NAME = re.compile(r"[A-Za-z0-9._:@/+-]{1,256}")
-_SECRET_NAME = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
+SECRET_NAME = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _MOST_DERIVED = 4096  # names made up by clients must not fill the memory
 # Unix seconds of 2025-01-01: OpenAI's shape wants a date, and no provider tells.
 CREATED = 1_735_689_600
@@ -69,6 +79,29 @@ class Passthrough:
 
 
 @dataclass(frozen=True)
+class Webhooks:
+    """Where alerts are sent, and what signs them."""
+
+    secret: str | None = field(default=None, repr=False)
+    alerts_url: str | None = field(default=None, repr=False)
+
+
+# What callers may ask where the catalog says nothing else: requests an hour and a minute, tokens, burst, cooldown.
+_DEFAULT_TIER = Limits(60, 1_000, None, 50_000, None, 10, 60)
+USUAL_LIMITS = CallerLimits(
+    tiers=MappingProxyType(
+        {
+            "default": _DEFAULT_TIER,
+            "free": _DEFAULT_TIER,
+            "premium": Limits(120, 5_000, None, 200_000, None, 20, 30),
+            "enterprise": Limits(300, 20_000, None, 1_000_000, None, 50, 15),
+        }
+    ),
+    operations=MappingProxyType({"chat": 60, "embeddings": 30, "audio": 10}),
+)
+
+
+@dataclass(frozen=True)
 class Catalog:
     """What is on offer.
 
@@ -78,6 +111,8 @@ class Catalog:
         version: Changes exactly when something on offer changes.
         warnings: What `check` and the log should say although it can be served.
         without_effect: Keys of the file whose part is not built yet.
+        limits: How much callers may ask.
+        origins: Where each account comes from, by its name.
     """
 
     models: Mapping[str, Model]
@@ -86,6 +121,9 @@ class Catalog:
     passthrough: tuple[Passthrough, ...] = ()
     warnings: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
+    limits: CallerLimits = USUAL_LIMITS
+    webhooks: Webhooks = Webhooks()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     _derived: dict[str, Model] = field(default_factory=dict, repr=False, compare=False)
 
     def resolve(self, name: str) -> Model | None:
@@ -111,8 +149,9 @@ class Catalog:
             if account.api_key:
                 yield account.api_key
             for name, value in account.options.items():
-                if isinstance(value, str) and _SECRET_NAME.search(name):
+                if isinstance(value, str) and SECRET_NAME.search(name):
                     yield value
+        yield from (value for value in (self.webhooks.secret, self.webhooks.alerts_url) if value)
 
     def warm(self) -> None:
         """Make what the first request would have to wait for: LiteLLM's table and the lists, some 80 ms; any thread."""

@@ -16,6 +16,7 @@ _MOST_DEPTH = 50
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_SHORTEST_HIDDEN = 4  # in less there is no secret, and it stands in every other word
 _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
@@ -63,6 +64,19 @@ def read(text: str, environ: Mapping[str, str]) -> Text:
     else:
         reading.value = _Reader(reading, environ).value_of(node, ()) if node is not None else None
     return reading
+
+
+def variables_in(text: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Give the environment's values that a text asks for, each with the `${NAME}` that stands for it."""
+    names = (match.partition(":-")[0] for match in _VARIABLE.findall(text))
+    return {environ[name]: f"${{{name}}}" for name in names if len(environ.get(name, "")) >= _SHORTEST_HIDDEN}
+
+
+def hide_variables(variables: Mapping[str, str], told: str) -> str:
+    """Take values of the environment out of what is told, the longest first."""
+    for value in sorted(variables, key=len, reverse=True):
+        told = told.replace(value, variables[value])
+    return told
 
 
 def _refuse_depth(text: str) -> None:

@@ -35,3 +35,6 @@ class Recorder:
         exchange.ended = time.perf_counter()
         for write in self._others:
             write(exchange)
+        for end in exchange.at_end:
+            end()
+        exchange.at_end.clear()  # each holds the exchange

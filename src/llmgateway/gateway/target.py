@@ -1,11 +1,14 @@
 """The one thing that answers a call, and how a name becomes one."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from llmgateway.catalog.model import Model
 from llmgateway.errors import ModelNotFoundError
 from llmgateway.exchange import Call, Exchange, Reply
+
+# A layer that has nothing to do for a call hands on what the next one gives: that costs a plain function call.
+Answering = Coroutine[Any, Any, Reply]
 
 
 class Target(Protocol):
@@ -27,30 +30,25 @@ class Names(Protocol):
     def nearest(self, name: str, count: int = 10) -> list[str]: ...
 
 
-class Resolve:
-    """The innermost target: hands the call to what its model's name stands for.
+class Answer:
+    """The innermost target: hands the call to what its model stands for.
 
     Args:
-        names: Gives the catalog served at this moment, which a reload replaces.
         routed: Makes the target of a model.
     """
 
-    def __init__(self, names: Callable[[], Names], routed: Callable[[Model], Target]) -> None:
-        self._names = names
+    def __init__(self, routed: Callable[[Model], Target]) -> None:
         self._routed = routed
 
-    async def send(self, exchange: Exchange, call: Call) -> Reply:
-        names = self._names()
-        model = names.resolve(call.model)
-        if model is None:
-            raise model_not_found(call.model, names)
-        exchange.model_label = model.label
-        return await self._routed(model).send(exchange, call)
+    def send(self, exchange: Exchange, call: Call) -> Answering:
+        if exchange.model is None:
+            raise TypeError(f"nobody resolved {call.model!r}")
+        return self._routed(exchange.model).send(exchange, call)
 
 
-def model_not_found(name: str, names: Names) -> ModelNotFoundError:
-    """Say that there is no such model, or none for this caller, and which are near."""
-    near = names.nearest(name)
+def model_not_found(name: str, names: Names, may_use: Callable[[str], bool] | None = None) -> ModelNotFoundError:
+    """Say that there is no such model, or none for this caller, and which of the caller's own are near."""
+    near = [model for model in names.nearest(name) if may_use is None or may_use(model)]
     return ModelNotFoundError(
         f"The model `{name[:200]}` does not exist or you do not have access to it. GET /v1/models lists what is there.",
         param="model",

@@ -1,6 +1,7 @@
 """Renders every error that escapes, in OpenAI's envelope."""
 
 import asyncio
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -94,6 +95,8 @@ async def _answer(error: GatewayError, exchange: Exchange, scope: Scope, receive
     ]
     if isinstance(error, MethodNotAllowedError) and error.details:
         headers.append((b"allow", str(error.details["allow"]).encode("latin-1")))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, 15.5.2
     lingers = isinstance(error, RequestTooLargeError)
     if lingers:
         headers.append((b"connection", b"close"))

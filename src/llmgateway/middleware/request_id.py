@@ -1,4 +1,4 @@
-"""Makes the exchange of a request, with who it says it is from, and puts its ids on the answer."""
+"""Makes the exchange of a request and puts its ids on the answer."""
 
 import re
 
@@ -10,7 +10,11 @@ _VALID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestID:
-    """`X-Gateway-Request-ID` is always ours; `X-Request-ID` is the client's own, when it is a valid one."""
+    """`X-Gateway-Request-ID` is always ours; `X-Request-ID` is the client's own, when it is a valid one.
+
+    The headers by their names stand in `scope["named_headers"]`, of several alike the last: whoever needs one need not
+    look through all of them again.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,12 +25,8 @@ class RequestID:
             return
         exchange = scope["exchange"] = Exchange(method=scope["method"], path=scope["path"])
         ours = exchange.id.encode()
-        headers = dict(scope["headers"])
+        headers = scope["named_headers"] = dict(scope["headers"])
         theirs = headers.get(b"x-request-id")
-        organization = headers.get(b"x-organization-id")
-        if organization is not None and _VALID.fullmatch(organization):
-            # Believed, because there are no keys yet that would say whose this request is.
-            exchange.organization = organization.decode()
         if theirs is not None and _VALID.fullmatch(theirs):
             exchange.client_id = theirs.decode()
         ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]

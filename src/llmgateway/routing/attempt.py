@@ -11,6 +11,7 @@ from llmgateway.catalog.model import Deployment, Wire
 from llmgateway.errors import GatewayError
 from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
 from llmgateway.routing.charge import Charge
+from llmgateway.routing.expected import expected_usage
 from llmgateway.routing.limit import TimeLimit
 from llmgateway.routing.meter import MeteredChunks
 from llmgateway.telemetry.traces.context import new_span_id, outgoing
@@ -60,6 +61,8 @@ class Attempts:
         except asyncio.CancelledError:
             late = limit.cancelled()
             ended(attempt, "cancelled" if late is None else late.code)
+            # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
+            self._charge.add(exchange, deployment, expected_usage(call, deployment))
             if late is not None:
                 raise late from None
             raise

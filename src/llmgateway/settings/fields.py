@@ -1,5 +1,7 @@
 """Every setting: its path, type, default and what it is for. The environment names follow from the paths."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +19,21 @@ def _split(text: object) -> object:
     return text
 
 
+def _expressions(text: object) -> object:
+    """Read a JSON list, or one expression a line: within an expression a comma says something."""
+    if not isinstance(text, str):
+        return text
+    if re.match(r'\[\s*"', text) is None:
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ValueError("no JSON list: write each backslash twice, or one expression a line without quotes") from None
+    return tuple(found)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Expressions = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_expressions)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -74,6 +90,9 @@ class Cache(_Group):
     ttl_s: Seconds = _setting(3600.0, "How long an answer is kept, seconds")
     max_bytes: Count = _setting(256 * 1024**2, "Memory for kept answers, bytes")
     max_entries: Count | None = _setting(None, "Most answers kept; unset: only max_bytes counts", "10000")
+    scope: Literal["organization", "key", "global"] = _setting(
+        "organization", "Who shares kept answers; global: everybody, whoever asked first"
+    )
 
 
 class Limits(_Group):
@@ -85,7 +104,18 @@ class Limits(_Group):
     requests_per_hour: Count | None = _setting(None, "Of the default tier; unset: the catalog's", "1000")
     tokens_per_minute: Count | None = _setting(None, "Of the default tier; unset: the catalog's", "100000")
     burst: Count | None = _setting(None, "Requests at once above the rate; unset: the catalog's", "10")
-    cooldown_s: Seconds | None = _setting(None, "Rest after a limit was hit, seconds; unset: none", "60")
+    cooldown_s: Annotated[float, Field(ge=0)] | None = _setting(
+        None, "Rest after many refusals, seconds; unset: the catalog's", "60"
+    )
+    fail_open: bool = _setting(True, "While Redis is away: count per process; false: refuse calls with 503")
+    unpriced: Literal["deny", "allow"] = _setting("deny", "Models without a price, for callers with a budget")
+
+
+class Idempotency(_Group):
+    """Answers kept for requests that are sent twice."""
+
+    ttl_s: Seconds = _setting(86_400.0, "How long an Idempotency-Key is remembered, seconds")
+    max_bytes: Count = _setting(64 * 1024**2, "Memory for such answers without Redis, bytes")
 
 
 class Sensitivity(_Group):
@@ -94,6 +124,11 @@ class Sensitivity(_Group):
     enabled: bool = _setting(False, "Look for personal data and secrets in prompts")
     threshold: float = _setting(0.7, "Score from which a prompt counts as sensitive, 0 to 1", ge=0, le=1)
     action: Literal["reroute", "refuse", "redact"] = _setting("reroute", "What is done with a sensitive prompt")
+    patterns: Expressions = _setting(
+        (),
+        "Further regular expressions (RE2) of what is secret: one a line, or a JSON list",
+        r'["EMP-\\d{6}", "ACME-[A-Z]{2,8}"]',
+    )
     keywords: Names = _setting((), "Further words that make a prompt sensitive", "salary,diagnosis")
     secure_only_models: Names = _setting(
         (), "Models that may see sensitive prompts; unset: by security_level", "ollama/llama3.2"
@@ -164,6 +199,7 @@ class Settings(_Group):
     retry: Retry = Retry()
     cache: Cache = Cache()
     limits: Limits = Limits()
+    idempotency: Idempotency = Idempotency()
     sensitivity: Sensitivity = Sensitivity()
     audit: Audit = Audit()
     ledger: Ledger = Ledger()

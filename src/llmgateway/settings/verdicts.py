@@ -3,12 +3,10 @@
 from llmgateway.settings.fields import Settings, name_of
 
 _SHORTEST_ADMIN_KEY = 32  # characters; anything shorter can be guessed from outside
+_SHORTEST_SHARED_KEY = 16
 
 # Settings, or groups of them, whose part is not built yet: accepted, validated, and named at start.
-_NOT_BUILT = (  # noqa: SIM905  # forty lines of list say no more
-    "redis_url queue_url embedded_worker worker_threads encryption_keys admin_key metrics_key "
-    "openai_use_responses_api retry.jobs cache limits sensitivity audit"
-).split()
+_NOT_BUILT = ("queue_url", "embedded_worker", "worker_threads", "openai_use_responses_api", "retry.jobs", "audit")
 
 
 def without_effect(settings: Settings) -> list[str]:
@@ -24,11 +22,14 @@ def without_effect(settings: Settings) -> list[str]:
 def unsafe(settings: Settings) -> list[str]:
     """Say why `serve` must refuse: something was asked for that keeps others out, and it would not be kept."""
     reasons = []
-    if settings.auth.mode != "none":
+    if settings.auth.mode == "gateway" and not settings.auth.gateway_keys:
         reasons.append(
-            f"{name_of('auth.mode')}={settings.auth.mode}: keys are not checked in this version yet, so everybody "
-            f"would get in; use {name_of('auth.mode')}=none on a trusted network or behind a proxy that checks them"
+            f"{name_of('auth.gateway_keys')}: needed with {name_of('auth.mode')}=gateway, or nobody could call; "
+            "such as `openssl rand -hex 32` prints"
         )
+    if any(len(key.get_secret_value()) < _SHORTEST_SHARED_KEY for key in settings.auth.gateway_keys):
+        reasons.append(f"{name_of('auth.gateway_keys')}: each must have at least {_SHORTEST_SHARED_KEY} characters")
+    reasons += _of_two_purposes(settings)
     key = settings.admin_key
     if key is not None and settings.binds_wider and len(key.get_secret_value()) < _SHORTEST_ADMIN_KEY:
         reasons.append(
@@ -39,6 +40,20 @@ def unsafe(settings: Settings) -> list[str]:
     return reasons
 
 
+def _of_two_purposes(settings: Settings) -> list[str]:
+    """Say which key opens two doors: whoever has it for the one would have the other as well."""
+    admin = settings.admin_key
+    if admin is None:
+        return []
+    metrics = () if settings.metrics_key is None else (settings.metrics_key,)
+    others = {"metrics_key": metrics, "auth.gateway_keys": settings.auth.gateway_keys}
+    return [
+        f"{name_of('admin_key')} is the same as one of {name_of(name)}: take another, whoever has that is no admin"
+        for name, keys in others.items()
+        if any(key.get_secret_value() == admin.get_secret_value() for key in keys)
+    ]
+
+
 def warnings(settings: Settings) -> list[str]:
     """Say what works but may not be what was meant."""
     found = []
@@ -46,7 +61,11 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"{settings.host}: whoever reaches it may use every provider's key; nobody is asked")
     if settings.workers > 1 and settings.redis_url is None:
         found.append(
-            f"{settings.workers} worker processes without {name_of('redis_url')}: limits, caches and metrics are each "
+            f"{settings.workers} worker processes without {name_of('redis_url')}: limits and caches are each "
             f"process's own, so every limit counts {settings.workers} times"
         )
+    if settings.auth.gateway_keys and settings.auth.mode in {"none", "client"}:
+        found.append(f"{name_of('auth.gateway_keys')}: not looked at with {name_of('auth.mode')}={settings.auth.mode}")
+    if settings.cache.scope == "global" and settings.auth.mode != "none":
+        found.append(f"{name_of('cache.scope')}=global: callers are given answers to what others asked")
     return found

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from llmgateway.storage.admin.outcomes import following
+from llmgateway.storage.admin.rows import Change
 from llmgateway.storage.migrations.revisions import VERSION_TABLE, known
 from llmgateway.storage.queries import StorageAwayError
 
 _SCHEME = re.compile(r"^(sqlite|postgres(?:ql)?)(?:\+\w+)?://")
 _OPEN_LIMIT_S = 10.0  # after a crash another process may be reading the log of writes back
 _PING_LIMIT_S = 0.5
+_COARSEST_NS = 3_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,44 @@ def holds_before(path: Path, at_us: int) -> bool:
         StorageAwayError: It cannot be read.
     """
     return bool(_ask(path, _OPEN_LIMIT_S, "SELECT 1 FROM ledger WHERE at_us < ? LIMIT 1", at_us))
+
+
+def mark_of(path: Path) -> tuple[int, ...] | None:
+    """Tell one state of the file from every other, without opening it; `None` while it may be in the middle of one.
+
+    SQLite writes to the file or to the log beside it. A file system whose clock is coarse gives two writes one time,
+    so that the time of a write means something only once it is past.
+    """
+    mark: list[int] = []
+    for one in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            state = one.stat()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        if state.st_mtime_ns > time.time_ns() - _COARSEST_NS:
+            return None
+        mark += (state.st_ino, state.st_size, state.st_mtime_ns)
+    return tuple(mark)
+
+
+def changes_in(path: Path, seq: int | None) -> list[Change]:
+    """Read the changes after one, or the newest alone; before the first start there are none.
+
+    Raises:
+        ChangesGoneError: Some of them are no longer known.
+        StorageAwayError: It cannot be read.
+    """
+    which, values = ("ORDER BY seq DESC LIMIT 1", ()) if seq is None else ("WHERE seq >= ? ORDER BY seq", (seq,))
+    try:
+        rows = _ask(path, _OPEN_LIMIT_S, f"SELECT seq, kind, subject FROM changes {which}", *values)  # noqa: S608  constants
+    except StorageAwayError:
+        # To look for the table beforehand would double the price, every second.
+        if _ask(path, _OPEN_LIMIT_S, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'changes'"):
+            raise
+        return []
+    return following(seq, rows)
 
 
 def _ask(path: Path, limit_s: float, question: str, *values: Any) -> list[Any]:

@@ -89,8 +89,11 @@ async def _interrupt(driver: Any, ended: asyncio.Event) -> None:
         raise
 
 
-def open_engine(address: Address) -> Database:
+def open_engine(address: Address, *, statement_limit_s: float = _STATEMENT_LIMIT_S) -> Database:
     """Make the engine; nothing is connected yet, but SQLite's file is made.
+
+    Args:
+        statement_limit_s: How long a server may take for one statement.
 
     Raises:
         StorageAwayError: SQLite's file cannot be written.
@@ -106,7 +109,7 @@ def open_engine(address: Address) -> Database:
         async_creator=lambda *_, **__: asyncpg.connect(
             address.dsn,
             timeout=_CONNECT_LIMIT_S,
-            command_timeout=_STATEMENT_LIMIT_S,
+            command_timeout=statement_limit_s,
             server_settings={"application_name": "llmgateway"},
         ),
         pool_size=_CONNECTIONS,

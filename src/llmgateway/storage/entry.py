@@ -91,7 +91,7 @@ def entry_of(exchange: Exchange) -> LedgerEntry:
         int(duration_us - upstream_us) / 1e3 if duration_us > upstream_us else 0.0,
         exchange.client_id,
         exchange.organization,
-        exchange.key_id,
+        exchange.caller.key_id,
         call.user[:_LONGEST] if call is not None and call.user else None,
         exchange.model_label,
         upstream_model,

@@ -127,12 +127,16 @@ def _about_content(error: Exception) -> bool:
     )
 
 
-async def find(database: Database, request_id: str, organization_id: str | None) -> LedgerEntry | None:
+async def find(
+    database: Database, request_id: str, organization_id: str | None, key_id: str | None = None
+) -> LedgerEntry | None:
     """Look an entry up by our own id, else the newest with the client's."""
     for condition in (ledger.c.id == request_id, ledger.c.client_id == request_id):
         query = select(ledger).where(condition).order_by(ledger.c.at_us.desc()).limit(1)
         if organization_id is not None:
             query = query.where(ledger.c.organization_id == organization_id)
+        if key_id is not None:
+            query = query.where(ledger.c.key_id == key_id)
         for row in await database.rows(query):
             return entry_from(row)
     return None

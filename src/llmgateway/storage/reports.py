@@ -77,12 +77,16 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _US
 
 
-def _within(start: datetime, organization_id: str | None, end: datetime | None = None) -> ColumnElement[bool]:
+def _within(
+    start: datetime, organization_id: str | None, end: datetime | None = None, key_id: str | None = None
+) -> ColumnElement[bool]:
     conditions = [_row.at_us >= microseconds(start)]
     if end is not None:
         conditions.append(_row.at_us < microseconds(end))
     if organization_id is not None:
         conditions.append(_row.organization_id == organization_id)
+    if key_id is not None:
+        conditions.append(_row.key_id == key_id)
     return and_(*conditions)
 
 
@@ -103,7 +107,9 @@ def _usd(billions: Any, rest: Any) -> float | None:
     return None if billions is None else _whole(billions, rest) / _BILLION
 
 
-def usage_query(start: datetime, end: datetime, groups: Sequence[Group], organization_id: str | None) -> Select[Any]:
+def usage_query(
+    start: datetime, end: datetime, groups: Sequence[Group], organization_id: str | None, key_id: str | None = None
+) -> Select[Any]:
     """Ask for the totals of a time, `end` not included; few or many groups, in the order of their values."""
     keys = [_GROUPS[group] for group in groups]
     totals = (
@@ -117,12 +123,18 @@ def usage_query(start: datetime, end: datetime, groups: Sequence[Group], organiz
         _count_of(_unpriced),
         _count_of(_row.estimated),
     )
-    query = select(*keys, *totals).where(_within(start, organization_id, end))
+    query = select(*keys, *totals).where(_within(start, organization_id, end, key_id))
     return query.group_by(*keys).order_by(*(key.nulls_first() for key in keys)).limit(MOST_GROUPS + 1)
 
 
 async def usage(
-    database: Database, start: datetime, end: datetime, groups: Sequence[Group], organization_id: str | None
+    database: Database,
+    start: datetime,
+    end: datetime,
+    groups: Sequence[Group],
+    organization_id: str | None,
+    *,
+    key_id: str | None = None,
 ) -> list[UsageTotals]:
     """Read the totals; without groups one row, also for a time without requests.
 
@@ -130,7 +142,7 @@ async def usage(
         TooManyGroupsError: More than `MOST_GROUPS`.
     """
     groups = list(dict.fromkeys(groups))
-    rows = await database.rows(usage_query(start, end, groups, organization_id))
+    rows = await database.rows(usage_query(start, end, groups, organization_id, key_id))
     if len(rows) > MOST_GROUPS:
         raise TooManyGroupsError(f"More than {MOST_GROUPS} groups: ask for a shorter time or group by less")
     return [_totals(groups, row) for row in rows]

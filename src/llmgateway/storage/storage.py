@@ -96,34 +96,44 @@ class Storage:
                 if (path := self._unasked()) is not None:
                     await self._look(ping, path)
                 else:
-                    await self._ask(lambda database: database.ping())
+                    await self.ask(lambda database: database.ping())
         except OSError:
             return _AWAY
         return True
 
     async def add(self, entries: Sequence[LedgerEntry]) -> None:
         """Write entries down, each id once, however often it comes; one that no database can keep is logged instead."""
-        await self._ask(lambda database: _ledger().insert(database, entries, self._refused))
+        await self.ask(lambda database: _ledger().insert(database, entries, self._refused))
 
-    async def find(self, request_id: str, *, organization_id: str | None = None) -> LedgerEntry | None:
+    async def find(
+        self, request_id: str, *, organization_id: str | None = None, key_id: str | None = None
+    ) -> LedgerEntry | None:
         """Look an entry up by our own id, else the newest with the client's."""
-        return await self._ask(lambda database: _ledger().find(database, request_id, organization_id))
+        return await self.ask(lambda database: _ledger().find(database, request_id, organization_id, key_id))
 
     async def usage(
-        self, start: datetime, end: datetime, groups: Sequence[Group], *, organization_id: str | None = None
+        self,
+        start: datetime,
+        end: datetime,
+        groups: Sequence[Group],
+        *,
+        organization_id: str | None = None,
+        key_id: str | None = None,
     ) -> list[UsageTotals]:
         """Read the totals from `start` up to before `end`; without groups one row.
 
         Raises:
             TooManyGroupsError: More than `MOST_GROUPS`.
         """
-        return await self._ask(lambda database: _reports().usage(database, start, end, groups, organization_id))
+        return await self.ask(
+            lambda database: _reports().usage(database, start, end, groups, organization_id, key_id=key_id)
+        )
 
     async def performance(
         self, start: datetime, *, slow_s: float, count: int = 20, organization_id: str | None = None
     ) -> Performance:
         """Read the slowest requests, of those that took `slow_s` or longer, and how each account served."""
-        return await self._ask(lambda database: _reports().performance(database, start, slow_s, count, organization_id))
+        return await self.ask(lambda database: _reports().performance(database, start, slow_s, count, organization_id))
 
     async def trends(
         self, hours: int, *, now: datetime | None = None, organization_id: str | None = None
@@ -131,18 +141,18 @@ class Storage:
         """Read the hours up to now, the current one the last of them; those without requests are not there."""
         this_hour = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
         start = this_hour - timedelta(hours=hours - 1)
-        return await self._ask(lambda database: _reports().trends(database, start, organization_id))
+        return await self.ask(lambda database: _reports().trends(database, start, organization_id))
 
     async def costs(self, start: datetime, *, count: int = 20, organization_id: str | None = None) -> Costs:
         """Read who and what the money went to, `count` of each."""
-        return await self._ask(lambda database: _reports().costs(database, start, count, organization_id))
+        return await self.ask(lambda database: _reports().costs(database, start, count, organization_id))
 
     async def delete_before(self, moment: datetime, batch: int = 5000) -> int:
         """Delete the oldest entries from before a moment, `batch` at most; returns how many."""
         at_us = int(moment.timestamp() * 1_000_000)
         if (path := self._unasked()) is not None and not await self._look(holds_before, path, at_us):
             return 0
-        return await self._ask(lambda database: _ledger().delete_before(database, at_us, batch))
+        return await self.ask(lambda database: _ledger().delete_before(database, at_us, batch))
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[bool]:
@@ -153,12 +163,12 @@ class Storage:
             with file_turn(self._address.path, name) as mine:
                 yield mine
             return
-        taken = await self._ask(lambda database: _turn(database, name))
-        mine = await self._ask(lambda _: taken.__aenter__())
+        taken = await self.ask(lambda database: _turn(database, name))
+        mine = await self.ask(lambda _: taken.__aenter__())
         try:
             yield mine
         finally:
-            await self._ask(lambda _: taken.__aexit__(None, None, None))
+            await self.ask(lambda _: taken.__aexit__(None, None, None))
 
     async def close(self) -> None:
         """Close the connections; `open` has ended."""
@@ -180,7 +190,27 @@ class Storage:
         self._back()
         return answer
 
-    async def _ask(self, question: Callable[["Database"], Awaitable[Answer]]) -> Answer:
+    async def glance(
+        self,
+        look: Callable[..., Answer],
+        question: Callable[["Database"], Awaitable[Answer]],
+        *values: object,
+    ) -> Answer:
+        """Look at SQLite's file as long as nothing needed more; ask the database otherwise.
+
+        Args:
+            look: Called in a thread, with the file's path and `values`.
+        """
+        if (path := self._unasked()) is not None:
+            return await self._look(look, path, *values)
+        return await self.ask(question)
+
+    async def ask(self, question: Callable[["Database"], Awaitable[Answer]]) -> Answer:
+        """Ask the database, which imports what it takes.
+
+        Raises:
+            StorageAwayError: It cannot answer now.
+        """
         database = self._database or await self._open_file()
         try:
             answer = await question(database)

@@ -5,7 +5,7 @@ import time
 
 from structlog.typing import FilteringBoundLogger
 
-from llmgateway.exchange import Exchange, Streamed, Usage
+from llmgateway.exchange import Event, Exchange, Streamed, Usage
 from llmgateway.telemetry.logs import line_begun, line_writer
 
 _SERVER_ERROR = 500
@@ -68,6 +68,8 @@ def _add_request(fields: dict[str, object], exchange: Exchange) -> None:
         fields["client_request_id"] = exchange.client_id
     if exchange.organization is not None:
         fields["organization"] = exchange.organization
+    if exchange.caller.key_id is not None:
+        fields["key_id"] = exchange.caller.key_id
     if exchange.trace is not None:
         fields["trace_id"] = f"{exchange.trace.trace_id:032x}"
         fields["span_id"] = f"{exchange.trace.span_id:016x}"
@@ -89,8 +91,8 @@ def _add_call(fields: dict[str, object], exchange: Exchange, duration_ms: float)
         fields["response_model"] = reply.model[:_LONGEST_CHARS]
     fields["stream"] = exchange.stream
     fields["attempts"] = len(exchange.attempts)
-    if exchange.events and (retries := sum(event.name == "retry" for event in exchange.events)):
-        fields["retries"] = retries
+    if exchange.events:
+        _add_events(fields, exchange.events)
     fields["overhead_ms"] = _hundredths(max(0.0, duration_ms - exchange.upstream_s * 1e3))
     if isinstance(reply, Streamed):
         _add_first_chunk(fields, exchange)
@@ -99,6 +101,14 @@ def _add_call(fields: dict[str, object], exchange: Exchange, duration_ms: float)
     if exchange.cost_usd is not None:
         fields["cost_usd"] = round(exchange.cost_usd, 9)
     fields["cache"] = exchange.cache_status
+
+
+def _add_events(fields: dict[str, object], events: list[Event]) -> None:
+    if retries := sum(event.name == "retry" for event in events):
+        fields["retries"] = retries
+    for event in events:
+        if event.name == "limit":
+            fields["rule"] = event.attributes.get("rule")
 
 
 def _add_first_chunk(fields: dict[str, object], exchange: Exchange) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from typing_extensions import override
 
 from llmgateway.wire.codec import decode
 
@@ -23,7 +24,15 @@ class Asked(Struct, kw_only=True):
     model: Name
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Any = None  # a label for the books: what is odd about it is the upstream's to say
+    # For the books and the limits: what is odd about these is the upstream's to say.
+    user: Any = None
+    max_completion_tokens: Any = None
+    max_tokens: Any = None
+    n: Any = None
+
+    def questions(self) -> int:
+        """How many questions it asks at once, each of which is answered."""
+        return 1
 
 
 class Part(Struct):
@@ -49,6 +58,10 @@ class CompletionRequest(Asked, kw_only=True):
     """`POST /v1/completions`: a text, several, or the same as token ids."""
 
     prompt: str | list[str | int | list[int]]
+
+    @override
+    def questions(self) -> int:
+        return 1 if isinstance(self.prompt, str) else max(1, sum(not isinstance(one, int) for one in self.prompt))
 
 
 class EmbeddingRequest(Asked, kw_only=True):

@@ -9,8 +9,11 @@ import anyio
 from starlette.routing import BaseRoute
 from starlette.testclient import TestClient
 
+from llmgateway.api.ledger.asking import Reach
 from llmgateway.api.routes import Paths
 from llmgateway.ids import new_id
+from llmgateway.keys.modes import Identify
+from llmgateway.middleware.auth import Auth
 from llmgateway.middleware.errors import Errors
 from llmgateway.middleware.request_id import RequestID
 from llmgateway.storage.entry import AttemptEntry, LedgerEntry
@@ -21,10 +24,11 @@ from tests.running import Running
 FOREVER = object()  # as an answer: it never comes
 
 
-def asking(pages: Sequence[BaseRoute]) -> TestClient:
-    """Ask pages as a client does; a bug in them is a 500."""
+def asking(pages: Sequence[BaseRoute], identify: Identify | None = None) -> TestClient:
+    """Ask pages as a client does, in auth mode none unless another is given; a bug in them is a 500."""
     logger = build_logger(LineSink(io.BytesIO()), level="debug", log_format="json")
-    return TestClient(RequestID(Errors(Paths({}, pages), logger=logger)))
+    guarded = Auth(Paths({}, pages), identify=identify or Identify("none"), loopback=True)
+    return TestClient(RequestID(Errors(guarded, logger=logger)))
 
 
 def entry_of_a_call(**fields: Any) -> LedgerEntry:
@@ -67,19 +71,19 @@ class Books:
         self._from_question = from_question
         self.asked: list[tuple[Any, ...]] = []
 
-    async def find(self, request_id: str, organization: str | None) -> LedgerEntry | None:
-        await self._given(request_id, organization)
+    async def find(self, request_id: str, reach: Reach) -> LedgerEntry | None:
+        await self._given(request_id, reach)
         if len(self.asked) < self._from_question:
             return None
         for entry in self._entries:
-            if request_id in {entry.id, entry.client_id} and organization in {None, entry.organization_id}:
+            if request_id in {entry.id, entry.client_id} and reach.covers(entry):
                 return entry
         return None
 
     async def usage(
-        self, start: datetime, end: datetime, groups: Sequence[Group], organization: str | None
+        self, start: datetime, end: datetime, groups: Sequence[Group], reach: Reach
     ) -> Sequence[UsageTotals]:
-        return cast("Sequence[UsageTotals]", await self._given(start, end, groups, organization))
+        return cast("Sequence[UsageTotals]", await self._given(start, end, groups, reach))
 
     async def performance(self, hours: int) -> Performance:
         return cast("Performance", await self._given(hours))

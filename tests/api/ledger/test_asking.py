@@ -4,10 +4,61 @@ import threading
 import anyio
 import msgspec
 import pytest
+from starlette.requests import Request
 
-from llmgateway.api.ledger.asking import answer_in_time, rendered, short
-from llmgateway.errors import LedgerAwayError
+from llmgateway.api.ledger.asking import EVERYTHING, Reach, answer_in_time, own_reach_of, reach_of, rendered, short
+from llmgateway.caller import ANYONE, Caller
+from llmgateway.errors import InvalidRequestError, LedgerAwayError
+from llmgateway.keys.modes import ADMIN
 from llmgateway.storage.queries import StorageAwayError
+from tests.api.ledger.books import entry_of_a_call
+from tests.asgi import scope_of
+
+CLIENT = Caller(kind="client", key_id="key_1", organization="acme")
+ALONE = Caller(kind="client", key_id="key_2")
+SHARED = Caller(kind="shared", key_id="gateway_12345678")
+
+
+def asked_by(caller: Caller, organization: str | None = None, **headers: str) -> Request:
+    request = Request(scope_of(headers=headers))
+    request.scope["exchange"].caller, request.scope["exchange"].organization = caller, organization
+    return request
+
+
+@pytest.mark.parametrize(
+    ("caller", "organization", "usage", "requests"),
+    [
+        (ANYONE, None, EVERYTHING, EVERYTHING),
+        (ANYONE, "acme", Reach("acme"), Reach("acme")),
+        (ADMIN, None, EVERYTHING, EVERYTHING),
+        (ADMIN, "acme", Reach("acme"), Reach("acme")),
+        (CLIENT, "acme", Reach("acme"), Reach("acme", "key_1")),
+        (ALONE, None, Reach(None, "key_2"), Reach(None, "key_2")),
+        (SHARED, None, Reach(None, "gateway_12345678"), Reach(None, "gateway_12345678")),
+    ],
+)
+def test_everybody_sees_what_is_theirs(caller: Caller, organization: str | None, usage: Reach, requests: Reach) -> None:
+    request = asked_by(caller, organization)
+
+    assert (reach_of(request), own_reach_of(request)) == (usage, requests)
+
+
+def test_nobody_but_the_administrator_ever_sees_everything_by_mistake() -> None:
+    for kind in ("shared", "client", "provider"):
+        with pytest.raises(TypeError):
+            reach_of(asked_by(Caller(kind=kind)))
+    with pytest.raises(InvalidRequestError):
+        reach_of(asked_by(ANYONE, None, **{"x-organization-id": "a b"}))
+
+
+def test_a_reach_covers_what_has_its_organization_and_its_key() -> None:
+    entry = entry_of_a_call(organization_id="acme", key_id="key_1")
+
+    own = (EVERYTHING, Reach("acme"), Reach("acme", "key_1"), Reach(None, "key_1"))
+
+    assert all(reach.covers(entry) for reach in own)
+    assert not any(reach.covers(entry) for reach in (Reach("evil"), Reach("acme", "key_2"), Reach("evil", "key_1")))
+    assert not Reach("acme").covers(entry_of_a_call())
 
 
 async def test_an_answer_in_time_is_given_on() -> None:

@@ -7,10 +7,13 @@ import pytest
 
 from llmgateway.api.ledger.requests import routes
 from llmgateway.ids import new_id
+from llmgateway.keys.directory import Directory
+from llmgateway.keys.modes import Identify
 from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.queries import StorageAwayError
 from llmgateway.storage.recent import RecentEntries
 from tests.api.ledger.books import FOREVER, Books, asking, entry_of_a_call
+from tests.keys.people import People
 
 OLD = "req_0190000000041d5e0c93b28f64"
 
@@ -80,7 +83,7 @@ def test_the_wait_has_an_end() -> None:
     assert time.perf_counter() - began < 3
 
 
-def test_a_foreign_organization_reads_what_it_would_of_a_request_that_never_was() -> None:
+def test_pitfall_138_a_foreign_organization_reads_what_it_would_of_a_request_that_never_was() -> None:
     stored, remembered = entry_of_a_call(id=OLD, organization_id="acme"), entry_of_a_call(organization_id="acme")
     never = new_id("req")
     books = Books(entries=[stored, remembered])
@@ -112,6 +115,22 @@ def test_an_organization_that_nobody_can_be_does_not_open_everything() -> None:
     answer = ask(entry.id, Books(), entry, organization="acme' OR 1=1")
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "X-Organization-ID")
+
+
+def test_a_key_reads_its_own_requests_and_not_those_of_another_key_of_its_organization() -> None:
+    people = People()
+    mine, colleague = people.add(organization_id="acme"), people.add(organization_id="acme")
+    remembered = entry_of_a_call(organization_id="acme", key_id=people.row(mine).id)
+    stored = entry_of_a_call(id=OLD, organization_id="acme", key_id=people.row(mine).id)
+    recent, identify = RecentEntries(), Identify("client", directory=Directory(people), admin_key="admin-key")
+    recent.add(msgspec.json.encode(remembered))
+    client = asking(routes(recent, Books(entries=[stored, remembered]).find, wait_s=0.0), identify)
+
+    def status(request_id: str, key: str) -> int:
+        return client.get(f"/v1/requests/{request_id}", headers={"X-API-Key": key}).status_code
+
+    for request_id in (OLD, remembered.id):
+        assert [status(request_id, key) for key in (mine, colleague, "admin-key", "wrong")] == [200, 404, 200, 401]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,15 @@ import httpx2
 import jsonschema  # type: ignore[import-untyped]  # it carries no types
 import pytest
 
+from llmgateway.api.ledger.asking import EVERYTHING, Reach
 from llmgateway.api.ledger.usage import routes
 from llmgateway.api.openapi import openapi_document
+from llmgateway.keys.directory import Directory
+from llmgateway.keys.hashing import hash_of
+from llmgateway.keys.modes import Identify
 from llmgateway.storage.queries import MOST_GROUPS, StorageAwayError, TooManyGroupsError, UsageTotals
 from tests.api.ledger.books import FOREVER, Books, asking, flushed
+from tests.keys.people import People
 
 NONE: Mapping[str, str] = {}
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -51,7 +56,7 @@ def test_this_month_is_summed_up_when_nothing_else_is_asked() -> None:
     answer = ask(books, {})
     told = answer.json()
 
-    assert books.asked == [(MONTH, NOW, (), None)]
+    assert books.asked == [(MONTH, NOW, (), EVERYTHING)]
     assert (told["from"], told["to"]) == ("2026-11-01T00:00:00.000Z", "2026-11-21T09:30:00.000Z")
     assert told["group_by"] == []
     assert told["data"] == [told["total"]]
@@ -158,10 +163,37 @@ def test_an_organization_sees_its_own_and_whoever_names_none_sees_all() -> None:
     ask(books, {"organization_id": "acme"})
     ask(books, {})
 
-    assert [question[3] for question in books.asked] == ["acme", "acme", "acme", None]
+    assert [question[3] for question in books.asked] == [Reach("acme")] * 3 + [EVERYTHING]
     assert refused({"organization_id": "acme"}, {"X-Organization-ID": "evil"})[0] == 404
     assert refused({}, {"X-Organization-ID": "a b"})[:2] == (400, "X-Organization-ID")
     assert refused({"organization_id": "' OR ''='"})[:2] == (400, "organization_id")
+
+
+def test_a_key_sees_its_organizations_usage_or_its_own_and_names_no_other() -> None:
+    people, books = People(), Books([])
+    acme, alone = people.add(organization_id="acme"), people.add()
+    identify = Identify("hybrid", directory=Directory(people), gateway_keys=["shared-key"], admin_key="admin-key")
+    client = asking(routes(books.usage, flushed, now=lambda: NOW), identify)
+
+    def status(key: str, query: str = "", **headers: str) -> int:
+        return client.get(f"/v1/usage{query}", headers={"X-API-Key": key, **headers}).status_code
+
+    for key in (acme, alone, "shared-key", "admin-key"):
+        assert status(key) == 200
+    assert status("admin-key", "", **{"X-Organization-ID": "evil"}) == 200
+    assert [question[3] for question in books.asked] == [
+        Reach("acme"),
+        Reach(None, people.row(alone).id),
+        Reach(None, f"gateway_{hash_of('shared-key')[:8]}"),
+        EVERYTHING,
+        Reach("evil"),
+    ]
+    assert status(acme, "?organization_id=acme") == 200
+    asked = len(books.asked)
+    for key, own in ((acme, "evil"), (alone, "acme"), ("shared-key", "acme")):
+        assert status(key, f"?organization_id={own}") == 404
+        assert status(key, "", **{"X-Organization-ID": own}) == 404
+    assert len(books.asked) == asked
 
 
 def test_what_the_caller_just_did_is_shipped_first() -> None:

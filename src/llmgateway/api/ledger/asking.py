@@ -7,11 +7,13 @@ from typing import TypeVar
 import anyio
 import msgspec
 from anyio import to_thread
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from llmgateway.errors import InvalidRequestError, LedgerAwayError
 from llmgateway.exchange import Exchange
+from llmgateway.storage.entry import LedgerEntry
 
 LIMIT_S = 10.0
 FLUSH_LIMIT_S = 1.0
@@ -24,19 +26,54 @@ _LONGEST_SHOWN = 100
 Answer = TypeVar("Answer")
 
 
-def organization_of(request: Request) -> str | None:
-    """Give the organization whose rows may be seen; `None` is all of them.
+class Reach(Struct, frozen=True):
+    """Whose rows may be seen: those that have this organization and this key; `None` is any."""
+
+    organization: str | None = None
+    key_id: str | None = None
+
+    def covers(self, entry: LedgerEntry) -> bool:
+        """Whether an entry is one of them."""
+        return self.organization in {None, entry.organization_id} and self.key_id in {None, entry.key_id}
+
+
+EVERYTHING = Reach()
+
+
+def reach_of(request: Request) -> Reach:
+    """Give what whoever asks may see of the usage: an organization's where there is one, else that of one key.
 
     Raises:
-        InvalidRequestError: It is named in a way that nobody is: without it, everything would be shown.
+        InvalidRequestError: An organization is named in a way that nobody is: without it, everything would be shown.
     """
     exchange: Exchange = request.scope["exchange"]
-    if exchange.organization is None and "x-organization-id" in request.headers:
-        raise InvalidRequestError(
-            "X-Organization-ID must be 1 to 128 of A-Z a-z 0-9 . _ - ; leave it out to see everything.",
-            param="X-Organization-ID",
-        )
-    return exchange.organization
+    caller, organization = exchange.caller, exchange.organization
+    if caller.kind in {"anyone", "admin"}:
+        if organization is None and "x-organization-id" in request.headers:
+            raise InvalidRequestError(
+                "X-Organization-ID must be 1 to 128 of A-Z a-z 0-9 . _ - ; leave it out to see everything.",
+                param="X-Organization-ID",
+            )
+        return EVERYTHING if organization is None else Reach(organization)
+    if caller.kind == "client" and organization is not None:
+        return Reach(organization)
+    return Reach(None, _key_of(exchange))
+
+
+def own_reach_of(request: Request) -> Reach:
+    """Give what whoever asks may see of single requests: those that were made with the same key.
+
+    Raises:
+        InvalidRequestError: As for the usage.
+    """
+    reach, exchange = reach_of(request), request.scope["exchange"]
+    return reach if exchange.caller.kind in {"anyone", "admin"} else Reach(reach.organization, _key_of(exchange))
+
+
+def _key_of(exchange: Exchange) -> str:
+    if exchange.caller.key_id is None:
+        raise TypeError(f"a caller without a key, who would see everything: {exchange.caller}")
+    return exchange.caller.key_id
 
 
 async def answer_in_time(

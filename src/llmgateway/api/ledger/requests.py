@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmgateway.api.ledger.asking import LIMIT_S, answer_in_time, as_json, organization_of, short
+from llmgateway.api.ledger.asking import LIMIT_S, Reach, answer_in_time, as_json, own_reach_of, short
 from llmgateway.api.ledger.shown import shown
 from llmgateway.errors import NotFoundError
 from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.recent import RecentEntries
 
-# Finds an entry by the gateway's own id, else the newest with the client's; within an organization when one is given.
-Find = Callable[[str, str | None], Awaitable[LedgerEntry | None]]
+# Finds an entry by the gateway's own id, else the newest with the client's, of those that may be seen.
+Find = Callable[[str, Reach], Awaitable[LedgerEntry | None]]
 
 WAIT_S = 2.0
 # What RequestID lets through: nothing else can be in the ledger.
@@ -43,8 +43,8 @@ def routes(recent: RecentEntries, find: Find, *, wait_s: float = WAIT_S, limit_s
 
     async def read_request(request: Request) -> Response:
         request_id: str = request.path_params["request_id"]
-        organization = organization_of(request)
-        entry = await entries.entry(request_id, organization) if _ID.fullmatch(request_id) else None
+        reach = own_reach_of(request)
+        entry = await entries.entry(request_id, reach) if _ID.fullmatch(request_id) else None
         if entry is None:
             # The same text for "no such" and "not yours": nobody learns what others sent.
             raise NotFoundError(
@@ -65,25 +65,25 @@ class _Entries:
         self._wait_s = wait_s
         self._limit_s = limit_s
 
-    async def entry(self, request_id: str, organization: str | None) -> LedgerEntry | None:
+    async def entry(self, request_id: str, reach: Reach) -> LedgerEntry | None:
         """Find an entry; wait a little for one that must be on its way."""
         until = time.perf_counter() + (self._wait_s if _is_new(request_id) else 0.0)
         pause_s = _FIRST_PAUSE_S
         while True:
-            entry = self._remembered(request_id, organization)
+            entry = self._remembered(request_id, reach)
             if entry is None:
-                question = partial(self._find, request_id, organization)
+                question = partial(self._find, request_id, reach)
                 entry = await answer_in_time(question, self._limit_s)
             if entry is not None or time.perf_counter() >= until:
                 return entry
             await anyio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _remembered(self, request_id: str, organization: str | None) -> LedgerEntry | None:
+    def _remembered(self, request_id: str, reach: Reach) -> LedgerEntry | None:
         ours = self._recent.by_id(request_id)
         found = [] if ours is None else [ours]
         for entry in found or self._recent.by_client_id(request_id):
-            if organization is None or entry.organization_id == organization:
+            if reach.covers(entry):
                 return entry
         return None
 

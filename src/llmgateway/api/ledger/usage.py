@@ -15,12 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmgateway.api.ledger.asking import (
+    EVERYTHING,
     FLUSH_LIMIT_S,
     LIMIT_S,
     Flush,
+    Reach,
     answer_in_time,
     known_only,
-    organization_of,
+    reach_of,
     rendered,
     short,
 )
@@ -28,8 +30,8 @@ from llmgateway.api.ledger.shown import instant
 from llmgateway.errors import InvalidRequestError, NotFoundError
 from llmgateway.storage.queries import Group, TooManyGroupsError, UsageTotals
 
-# From, to (not included), groups, and the organization when only one is meant.
-Usage = Callable[[datetime, datetime, Sequence[Group], str | None], Awaitable[Sequence[UsageTotals]]]
+# From, to (not included), groups, and whose.
+Usage = Callable[[datetime, datetime, Sequence[Group], Reach], Awaitable[Sequence[UsageTotals]]]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 LONGEST = timedelta(days=366)
@@ -51,7 +53,7 @@ class _Asked(msgspec.Struct):
     start: datetime
     end: datetime
     groups: tuple[Group, ...]
-    organization: str | None
+    reach: Reach
 
 
 def _now() -> datetime:
@@ -70,7 +72,7 @@ def routes(usage: Usage, flush: Flush, *, limit_s: float = LIMIT_S, now: Callabl
     async def read_usage(request: Request) -> Response:
         asked = _asked(request, now())
         await flush(FLUSH_LIMIT_S)
-        question = partial(usage, asked.start, asked.end, asked.groups, asked.organization)
+        question = partial(usage, asked.start, asked.end, asked.groups, asked.reach)
         try:
             totals = await answer_in_time(question, limit_s, turns)
         except TooManyGroupsError:
@@ -99,7 +101,7 @@ def _asked(request: Request, now: datetime) -> _Asked:
         )
     if end - start > LONGEST:
         raise InvalidRequestError(f"Ask for at most {LONGEST.days} days at once.", param="from")
-    return _Asked(start, end, _groups(request), _organization(request))
+    return _Asked(start, end, _groups(request), _reach(request))
 
 
 def _instant(request: Request, name: str, otherwise: datetime) -> datetime:
@@ -132,17 +134,17 @@ def _groups(request: Request) -> tuple[Group, ...]:
     return cast("tuple[Group, ...]", groups)
 
 
-def _organization(request: Request) -> str | None:
-    own, named = organization_of(request), request.query_params.get("organization_id")
+def _reach(request: Request) -> Reach:
+    own, named = reach_of(request), request.query_params.get("organization_id")
     if not named:
         return own
     if not _ORGANIZATION.fullmatch(named):
         raise InvalidRequestError(
             f"`organization_id` is {short(named)}: it has 1 to 128 of A-Z a-z 0-9 . _ - .", param="organization_id"
         )
-    if own not in {None, named}:
+    if own not in {EVERYTHING, Reach(named)}:
         raise NotFoundError(f"No organization {short(named)} is known here, or it is not yours.")
-    return named
+    return Reach(named)
 
 
 def _wants_csv(request: Request) -> bool:

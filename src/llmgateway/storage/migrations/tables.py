@@ -1,6 +1,21 @@
 """The tables as this version of the program knows them; the migrations make them so."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Index, MetaData, SmallInteger, String, Table, text
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.types import TypeEngine
 
 from llmgateway.storage.entry import LedgerEntry
@@ -81,4 +96,111 @@ Index(
     postgresql_where=_CLIENT_GIVEN,
 )
 
+# What a key spent is summed when a counter of it is lost.
+_KEY_GIVEN = text("key_id IS NOT NULL")
+Index("ledger_key_at_us", ledger.c.key_id, ledger.c.at_us, sqlite_where=_KEY_GIVEN, postgresql_where=_KEY_GIVEN)
+
 COLUMNS = LedgerEntry.__struct_fields__
+
+
+def _time(name: str, *, given: bool = False) -> Column[int]:
+    """Make a column of microseconds since 1970; it has the name of the row's field, and its unit."""
+    return Column(f"{name}_us", BigInteger, nullable=not given)
+
+
+def _structure(name: str, *, given: bool = False) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=not given)
+
+
+# Columns of the four tables that follow are the fields of their rows in `storage/admin/rows.py`.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(LONGEST), primary_key=True),
+    _given(_text("name")),
+    Column("hash", String(64), nullable=False),
+    _given(_text("prefix")),
+    _time("created_at", given=True),
+    _text("organization_id"),
+    _structure("models"),
+    _text("tier"),
+    _structure("limits"),
+    _structure("budget"),
+    _time("expires_at"),
+    Column("disabled", Boolean, nullable=False),
+    _time("last_used_at"),
+    _structure("metadata", given=True),
+    Column("previous_hash", String(64)),
+    _time("previous_until"),
+)
+Index("keys_hash", keys.c.hash, unique=True)
+Index("keys_previous_hash", keys.c.previous_hash)
+Index("keys_organization_id", keys.c.organization_id)
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", String(LONGEST), primary_key=True),
+    _given(_text("name")),
+    _time("created_at", given=True),
+    _structure("limits"),
+    _structure("budget"),
+    _structure("metadata", given=True),
+)
+Index("organizations_name", organizations.c.name, unique=True)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", String(LONGEST), primary_key=True),
+    _structure("fields", given=True),
+    _time("created_at", given=True),
+    _time("updated_at", given=True),
+    Column("sealed_key", Text),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", String(LONGEST), primary_key=True),
+    _given(_text("model")),
+    _structure("fields", given=True),
+    _time("created_at", given=True),
+    _time("updated_at", given=True),
+)
+
+# What the four tables went through lately, for processes that keep copies.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    _given(_text("subject")),
+)
+
+# Triggers refuse to change or delete its rows.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    _given(_text("actor")),
+    _given(_text("action")),
+    _given(_text("subject")),
+    _text("organization_id"),
+    _structure("details", given=True),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+Index("audit_at_us", audit.c.at_us)
+
+# One row: how far the two logs are. Whoever writes to them holds its lock until the commit, so that numbers
+# grow in the order of the commits and have no gaps, which the sequences of a database do not promise.
+heads = Table(
+    "heads",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("change_seq", BigInteger, nullable=False),
+    Column("audit_seq", BigInteger, nullable=False),
+    Column("audit_hash", String(64), nullable=False),
+)

@@ -18,6 +18,7 @@ from llmgateway.storage.migrations.revisions import HEAD, VERSION_TABLE, known
 from llmgateway.storage.queries import StorageAwayError
 
 _LOOK_AGAIN_S = 0.05
+_STEP_LIMIT_S = 3600.0  # an index on many millions of rows
 
 
 async def revision_of(engine: AsyncEngine) -> str | None:
@@ -71,7 +72,7 @@ def upgrade(address: Address, *, wait_s: float = 10.0) -> tuple[str | None, str]
 
 
 async def _upgrade(address: Address, wait_s: float) -> tuple[str | None, str]:
-    database = open_engine(address)
+    database = open_engine(address, statement_limit_s=_STEP_LIMIT_S)
     try:
         async with _own_turn(database, wait_s):
             before = await revision_of(database.engine)

@@ -8,6 +8,7 @@ from llmgateway.telemetry.metrics.series import OTHER, Series, Sketch
 
 NO_PROVIDER = "none"
 _GONE = errors.ClientGoneError.code
+_LIMITED = frozenset({errors.RateLimitedError.code, errors.BudgetSpentError.code})
 _SERVER_ERROR = 500
 # A provider's own code may be passed on as an error's: only ours are told apart.
 _OUTCOMES = frozenset({"ok", "cancelled", *(getattr(errors, name).code for name in errors.__all__)})
@@ -34,6 +35,12 @@ class Counting:
             result.upper(): series.counter("llm_cache_requests_total", result)
             for result in ("hit", "miss", "bypass", "coalesced")
         }
+        decisions = "llm_rate_limit_decisions_total"
+        self._allowed, self._limited = series.counter(decisions, "allowed"), series.counter(decisions, "limited")
+        self._sensitive = {
+            action: series.counter("llm_sensitivity_decisions_total", action)
+            for action in ("none", "reroute", "refuse", "redact")
+        }
         self._left_early = series.counter("llm_client_disconnects_total", "before_first_byte")
         self._left_streaming = series.counter("llm_client_disconnects_total", "streaming")
 
@@ -58,6 +65,10 @@ class Counting:
         cached = self._cached.get(exchange.cache_status)
         if cached is not None:
             cached.value += 1
+        if exchange.requests_left is not None or exchange.tokens_left is not None:
+            (self._limited if exchange.error_code in _LIMITED else self._allowed).value += 1
+        if exchange.sensitivity is not None and (looked := self._sensitive.get(exchange.sensitivity.action)):
+            looked.value += 1
         if exchange.error_code == _GONE:
             streaming = bool(exchange.stream and exchange.attempts and exchange.attempts[-1].first_chunk)
             (self._left_streaming if streaming else self._left_early).value += 1

@@ -141,6 +141,22 @@ FAMILIES: tuple[Family, ...] = (
         "llm_cache_requests_total", "Model calls by what the cache did", result=("hit", "miss", "bypass", "coalesced")
     ),
     _gauge("llm_budget_used_ratio", "Of the budget that is used up most, 1 is all", across="max"),
+    _counter(
+        "llm_budget_alerts_total",
+        "Alerts that a budget is used up so far",
+        threshold=("soft", "50", "80", "100"),
+    ),
+    _counter(
+        "llm_sensitivity_decisions_total",
+        "Model calls that were looked at, by what was done",
+        action=("none", "reroute", "refuse", "redact"),
+    ),
+    _gauge("llm_cache_entries", "Answers that are kept", across="max"),
+    _gauge("llm_cache_size_bytes", "What they take", across="max"),
+    _gauge("llm_redis_up", "1 while Redis answers, or none is configured", across="min"),
+    _counter("llm_redis_failures_total", "Round trips to Redis that failed"),
+    _counter("llm_limits_guessed_total", "Calls that were counted per process, because Redis was away"),
+    _counter("llm_audit_entries_lost_total", "Decisions that could not be written into the audit log"),
     # Jobs
     _gauge("llm_queue_depth", "Jobs that wait", across="max", priority=("low", "normal", "high")),
     _histogram("llm_job_wait_seconds", "From a job's submission to its start", JOB),

@@ -21,5 +21,6 @@ async def test_ledger_has_an_index_for_each_way_it_is_asked(url: str, tmp_path: 
     assert sorted(index["column_names"] for index in found) == [
         ["at_us"],
         ["client_id", "at_us"],
+        ["key_id", "at_us"],
         ["organization_id", "at_us"],
     ]

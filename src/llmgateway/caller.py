@@ -1,0 +1,73 @@
+"""Who calls: what a key says of whoever holds it."""
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from msgspec import Struct
+from typing_extensions import override
+
+from llmgateway.catalog.model import Limits
+
+Kind = Literal["anyone", "shared", "client", "provider", "admin"]
+Period = Literal["day", "week", "month", "total"]
+
+
+class Budget(Struct, frozen=True, gc=False):
+    """Money in a period, in US dollars; the period is the calendar's, in UTC, and weeks begin on Monday.
+
+    Args:
+        usd: The hard limit: no call begins that would pass it.
+        soft_usd: From here on an alert is sent, and nothing else happens.
+    """
+
+    usd: float
+    period: Period = "month"
+    soft_usd: float | None = None
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Whoever sends a request.
+
+    Args:
+        kind: `anyone` in auth mode none; `shared` with a gateway key; `client` with a key of its own; `provider` with a
+            provider's key; `admin`.
+        key_id: The key's id, never the key; of a shared one the beginning of its hash.
+        organization: The key's own; `None` is none.
+        models: Globs of the models it may use; `None` is all.
+        tier: The catalog's tier whose limits hold where `limits` says nothing; `None` is the default one.
+        provider: LiteLLM's name of the provider whose key came, for kind `provider`.
+        provider_key: That key; used for this one call and kept nowhere.
+    """
+
+    kind: Kind = "anyone"
+    key_id: str | None = None
+    organization: str | None = None
+    models: tuple[str, ...] | None = None
+    tier: str | None = None
+    limits: Limits | None = None
+    budget: Budget | None = None
+    organization_limits: Limits | None = None
+    organization_budget: Budget | None = None
+    provider: str | None = None
+    provider_key: str | None = None
+
+    @override
+    def __repr__(self) -> str:
+        return f"Caller({self.kind}, {self.key_id})"
+
+    def may_use(self, model: str) -> bool:
+        """Whether a model's name is one of the caller's. A pattern never matches across a provider's prefix."""
+        return self.models is None or any(_matches(model, pattern) for pattern in self.models)
+
+
+ANYONE = Caller()
+
+
+def _matches(model: str, pattern: str) -> bool:
+    if pattern == "*":
+        return True
+    prefix, slash, rest = pattern.partition("/")
+    its_prefix, its_slash, its_rest = model.partition("/")
+    if slash != its_slash:
+        return False
+    return prefix == its_prefix and fnmatchcase(its_rest, rest) if slash else fnmatchcase(model, pattern)

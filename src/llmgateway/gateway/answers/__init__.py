@@ -1,0 +1,1 @@
+"""Answers that were given before: kept, read again, and turned from a whole into a stream and back."""

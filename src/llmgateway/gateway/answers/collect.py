@@ -1,0 +1,131 @@
+"""Takes down an answer while it passes, and says whether it may be given again."""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import msgspec
+from msgspec import Struct
+
+from llmgateway.exchange import Call, Chunks
+from llmgateway.gateway.answers.entry import MOST_BYTES
+from llmgateway.wire.sse import ENDS
+
+# Why a model stopped that did not come to its end, in OpenAI's words and in those that some providers let through.
+_CUT = frozenset({"length", "max_tokens", "content_filter", "safety", "error", "abort", "cancelled", "timeout"})
+# JSON escapes quotes within text, so this can only be a field's name.
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]*)"')
+
+
+class _Choice(Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _Choices(Struct):
+    choices: list[_Choice]
+
+
+_WHOLE = msgspec.json.Decoder(_Choices)
+
+
+def is_whole(call: Call, body: bytes) -> bool:
+    """Whether an answer came to its own end in every choice, and so may be given again."""
+    if call.operation == "embedding":
+        return True
+    try:
+        choices = _WHOLE.decode(body).choices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return bool(choices) and all(_ended(choice.finish_reason) for choice in choices)
+
+
+def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:
+    """Whether a stream that has ended came to its own end in every choice."""
+    reasons = [reason for chunk in chunks if b"finish_reason" in chunk for reason in _FINISHED.findall(chunk)]
+    return len(reasons) >= (call.n or 1) and all(_ended(reason.decode(errors="replace")) for reason in reasons)
+
+
+def _ended(reason: str | None) -> bool:
+    return reason is not None and reason.lower() not in _CUT
+
+
+class Taker(Protocol):
+    """Whoever is told how a stream ended: one of these is called, once."""
+
+    def whole(self, chunks: Sequence[bytes]) -> None:
+        """All of it is there; the last chunk has not been given yet."""
+        ...
+
+    def broken(self) -> None:
+        """It broke off, or is too large to be kept."""
+        ...
+
+    def left(self) -> None:
+        """Nobody wants the rest of it."""
+        ...
+
+
+class CollectedChunks:
+    """Passes a stream on and keeps its chunks; a chunk costs a few assignments.
+
+    `waits` says whether it waits for the upstream, and not for its own reader.
+    """
+
+    __slots__ = ("_append", "_chunks", "_kept", "_next", "_over", "_size_bytes", "_taker", "waits")
+
+    def __init__(self, chunks: Chunks, taker: Taker) -> None:
+        self._chunks = chunks
+        self._next = chunks.__anext__
+        self._taker = taker
+        self._kept: list[bytes] = []
+        self._append = self._kept.append
+        self._size_bytes = 0
+        self._over = False
+        self.waits = False
+
+    @property
+    def moves(self) -> int:
+        """How many chunks have come."""
+        return len(self._kept)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.waits = True
+        try:
+            chunk = await self._next()
+        except Exception:
+            # A cancelled wait may be taken up again; `aclose` says when it is not.
+            self._end(broken=True)
+            raise
+        self.waits = False
+        self._append(chunk)
+        self._size_bytes += len(chunk)
+        # Nearly every chunk ends with the brace of its JSON: one look tells that it is not the last.
+        if chunk[-3:-2] != b"}" or self._size_bytes > MOST_BYTES:
+            self._look(chunk)
+        return chunk
+
+    def _look(self, chunk: bytes) -> None:
+        if self._over:
+            self._kept.clear()
+        elif self._size_bytes > MOST_BYTES:
+            self._end(broken=True)
+        elif chunk.endswith(ENDS):
+            self._over = True
+            self._taker.whole(self._kept)
+
+    async def aclose(self) -> None:
+        self._end(broken=False)
+        await self._chunks.aclose()
+
+    def _end(self, *, broken: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._kept.clear()
+        if broken:
+            self._taker.broken()
+        else:
+            self._taker.left()

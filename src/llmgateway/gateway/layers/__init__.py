@@ -1,0 +1,1 @@
+"""What every call passes, whoever makes it: each a target around the next."""

@@ -1,0 +1,292 @@
+"""Lets a call pass when every limit and budget has room for it, and settles at its end what it really used.
+
+One round trip asks all of them at once and brings the kept answer with it; if there is none, it claims the call for
+this process, so that no other asks the same meanwhile.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from llmgateway.catalog.model import Deployment
+from llmgateway.errors import GatewayError
+from llmgateway.exchange import Attempt, Call, Event, Exchange, Left, Reply
+from llmgateway.gateway.budgets import BudgetWatch
+from llmgateway.gateway.coalescing import Flights
+from llmgateway.gateway.layers.refusals import away, budget_spent, rate_limited, rule_named, unpriced
+from llmgateway.gateway.purses import NANO
+from llmgateway.gateway.rules import NO_RULES, RuleBook
+from llmgateway.gateway.spending import LedgerSilentError, Spending
+from llmgateway.gateway.target import Answering, Target
+from llmgateway.routing.candidates import candidates
+from llmgateway.routing.expected import expected
+from llmgateway.stores.base import (
+    Ask,
+    Claim,
+    Decision,
+    Held,
+    Purse,
+    RateState,
+    Reservation,
+    Rules,
+    Store,
+    StoreAwayError,
+)
+from llmgateway.stores.memory.store import MemoryStore
+
+_MOST_NUSD = 10**15
+# A call ends at its deadline; what is left of it then is soon written down.
+_LEASE_BEYOND_S = 60.0
+_SEEDINGS = 3
+# How an attempt ended that the provider may have answered without our knowing.
+_UNSURE = frozenset({None, "ok", "cancelled", "client_closed_request", "provider_timeout"})
+
+
+class Limits:
+    """Asks the store for leave, once, before anything costs money.
+
+    Args:
+        unpriced: What becomes of calls whose cost nobody knows, for callers with a budget.
+        fail_open: Whether calls pass while nobody can say what was spent.
+        request_s: The longest time of a call without a deadline.
+        flights: Says how a call is claimed; `None` is not at all.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        book: RuleBook,
+        target: Target,
+        *,
+        spending: Spending,
+        watch: BudgetWatch,
+        unpriced: Literal["deny", "allow"] = "deny",
+        fail_open: bool = True,
+        request_s: float = 590.0,
+        flights: Flights | None = None,
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._target = target
+        self._spending = spending
+        self._watch = watch
+        self._denies_unpriced = unpriced == "deny"
+        self._fail_open = fail_open
+        self._request_s = request_s
+        self._flights = flights
+        # Memory answers at once: then a call that passes costs no coroutine.
+        self._memory = store if isinstance(store, MemoryStore) else None
+        self.unpriced = 0
+        self.unseeded = 0
+
+    def send(self, exchange: Exchange, call: Call) -> Answering:
+        model, book = exchange.model, self._book
+        if model is None:
+            raise TypeError(f"nobody resolved {call.model!r}")
+        rules = book.of(exchange, call, model)
+        found = candidates(exchange, model)
+        choices = book.choices(found, model, exchange.caller) if book.limits_accounts else ()
+        if rules is NO_RULES and not choices:
+            return self._target.send(exchange, call) if exchange.cache_key is None else self._send_read(exchange, call)
+        ask = self._ask(exchange, call, found[0], rules, choices)
+        if self._memory is None:
+            return self._send_asked(exchange, call, ask)
+        decision = self._memory.reserve_now(ask)
+        if exchange.cache_key is not None:
+            exchange.cached = self._memory.values.look(exchange.cache_key) if self._reads(exchange) else None
+        if not decision.allowed:
+            return self._send_again(exchange, call, ask, decision)
+        if rules.purses:
+            self._spending.asked(rules.purses)
+        self._enter(exchange, ask, decision)
+        return self._target.send(exchange, call)
+
+    async def _send_read(self, exchange: Exchange, call: Call) -> Reply:
+        await self._read(exchange)
+        return await self._target.send(exchange, call)
+
+    async def _send_asked(self, exchange: Exchange, call: Call, ask: Ask) -> Reply:
+        self._enter(exchange, *await self._leave(exchange, ask))
+        return await self._target.send(exchange, call)
+
+    async def _send_again(self, exchange: Exchange, call: Call, ask: Ask, decision: Decision) -> Reply:
+        self._enter(exchange, *await self._again(exchange, ask, decision))
+        return await self._target.send(exchange, call)
+
+    def _enter(self, exchange: Exchange, ask: Ask, decision: Decision) -> None:
+        _tell(exchange, decision)
+        exchange.choice = decision.choice
+        exchange.at_end.append(partial(self._settle, exchange, Reservation(ask, decision.choice)))
+
+    async def _read(self, exchange: Exchange) -> None:
+        """Read the kept answer where nothing is counted."""
+        values, (key, claim) = self._store.values, self._wanted(exchange)
+        if key is None:
+            return
+        try:
+            _note(exchange, await (values.get(key) if claim is None else values.get_or_claim(key, claim)))
+        except StoreAwayError:
+            exchange.cached = None
+        except BaseException:
+            self._give_back(exchange, claim)
+            raise
+
+    async def _leave(self, exchange: Exchange, ask: Ask) -> tuple[Ask, Decision]:
+        """Get leave, and the kept answer, or the claim to the call."""
+        key, claim = self._wanted(exchange)
+        try:
+            decision, found = await self._reserved(ask, key, claim)
+            _note(exchange, found)
+            if decision.allowed:
+                return ask, decision
+            return await self._again(exchange, ask, decision)
+        except BaseException:
+            # It was refused, or its client left: others who ask the same need not wait for it.
+            self._give_back(exchange, claim)
+            raise
+
+    def _wanted(self, exchange: Exchange) -> tuple[str | None, Claim | None]:
+        """Say what is to be read, and what to be claimed when it is not there: nothing for who wants no kept answer."""
+        key = exchange.cache_key
+        if key is None or not self._reads(exchange):
+            return None, None
+        return key, None if self._flights is None else self._flights.claim(key, exchange.id)
+
+    def _reads(self, exchange: Exchange) -> bool:
+        return exchange.cache_ask is None or not exchange.cache_ask.no_cache
+
+    def _give_back(self, exchange: Exchange, claim: Claim | None) -> None:
+        if self._flights is None or claim is None or exchange.cached is not None:
+            return
+        # Without an answer of the store it may have been taken all the same.
+        if exchange.claimed is None or exchange.claimed == claim.holder:
+            self._flights.release(claim)
+
+    def _ask(self, exchange: Exchange, call: Call, first: Deployment, rules: Rules, choices: tuple[Rules, ...]) -> Ask:
+        prompt_tokens, answer_tokens = expected(call, first)
+        cost_nusd = self._cost_nusd(call, first, prompt_tokens, answer_tokens) if rules.purses else 0
+        left_s = self._request_s if exchange.deadline is None else exchange.deadline - time.perf_counter()
+        return Ask(exchange.id, rules, prompt_tokens + answer_tokens, cost_nusd, left_s + _LEASE_BEYOND_S, choices)
+
+    def _cost_nusd(self, call: Call, first: Deployment, prompt_tokens: int, answer_tokens: int) -> int:
+        prices = first.prices
+        if prices is None:
+            if self._denies_unpriced:
+                raise unpriced(call.model)
+            self.unpriced += 1
+            return 0
+        if prices.above:
+            prices = prices.for_request(prompt_tokens, None)
+        return min(math.ceil((prompt_tokens * prices.input + answer_tokens * prices.output) * NANO), _MOST_NUSD)
+
+    async def _reserved(
+        self, ask: Ask, read: str | None = None, claim: Claim | None = None
+    ) -> tuple[Decision, bytes | Held | None]:
+        try:
+            decision, found = await self._store.limiter.reserve(ask, read, claim)
+        except StoreAwayError as error:
+            raise away("The counters of this gateway's limits do not answer") from error
+        if ask.rules.purses:
+            self._spending.asked(ask.rules.purses)
+        return decision, found
+
+    async def _again(self, exchange: Exchange, ask: Ask, decision: Decision) -> tuple[Ask, Decision]:
+        """Ask again where that may help: for purses that are known now, and for a kept answer."""
+        for _ in range(_SEEDINGS):
+            if not decision.unseeded:
+                break
+            await self._seed(ask, decision.unseeded)
+            decision, _ = await self._reserved(ask)
+        if decision.unseeded:
+            raise away("What was spent of a budget is not known yet")
+        if not decision.allowed and exchange.cached is not None and (decision.of_choice or decision.unit != "requests"):
+            # The kept answer costs nothing, so only what counts requests has a say.
+            ask = Ask(ask.id, _requests_only(ask.rules), 0, 0, ask.lease_s)
+            decision, _ = await self._reserved(ask)
+        if not decision.allowed:
+            _tell(exchange, decision)
+            raise self._refusal(exchange, ask, decision)
+        return ask, decision
+
+    async def _seed(self, ask: Ask, unseeded: Sequence[Purse]) -> None:
+        try:
+            await self._spending.seed(unseeded)
+        except StoreAwayError as error:
+            raise away("The counters of this gateway's limits do not answer") from error
+        except LedgerSilentError as error:
+            if not self._fail_open:
+                raise away("What was spent of a budget cannot be found out now") from error
+            self.unseeded += 1
+            unknown = {purse.key for purse in unseeded}
+            rules = ask.rules
+            purses = tuple(purse for purse in rules.purses if purse.key not in unknown)
+            ask.rules = Rules(rules.rates, rules.slots, rules.cooldowns, purses)
+
+    def _refusal(self, exchange: Exchange, ask: Ask, decision: Decision) -> GatewayError:
+        name = decision.refused_by or "unknown"
+        retry_after_s = decision.retry_after_s
+        exchange.events.append(Event("limit", time.perf_counter(), {"rule": name, "retry_after_s": retry_after_s}))
+        if decision.unit == "money":
+            self._watch.refused(name, ask.rules.purses)
+            return budget_spent(name, ask.rules.purses, retry_after_s)
+        return rate_limited(name, rule_named(name, (ask.rules, *ask.choices)), retry_after_s)
+
+    def _settle(self, exchange: Exchange, reservation: Reservation) -> None:
+        ask = reservation.ask
+        tokens, cost_nusd = used(exchange, ask.tokens, ask.cost_nusd)
+        self._store.limiter.settle(reservation, tokens=tokens, cost_nusd=cost_nusd)
+
+
+def used(exchange: Exchange, estimated_tokens: int, estimated_nusd: int) -> tuple[int, int]:
+    """Give the tokens and billionths of a dollar that a call which is over has used.
+
+    Nothing was, when nobody was asked or all who were asked failed. Of an answer that nobody heard to its end and
+    counted, and where no price is known, the estimate stays.
+    """
+    if not exchange.attempts:
+        return 0, 0
+    usage, cost_usd = exchange.usage, exchange.cost_usd
+    if usage is None and not any(map(_may_have_answered, exchange.attempts)):
+        return 0, 0
+    tokens = estimated_tokens if usage is None else usage.prompt_tokens + usage.completion_tokens
+    return tokens, estimated_nusd if cost_usd is None else round(cost_usd * NANO)
+
+
+def _note(exchange: Exchange, found: bytes | Held | None) -> None:
+    if isinstance(found, Held):
+        exchange.claimed = found.holder
+    else:
+        exchange.cached = found
+
+
+def _may_have_answered(attempt: Attempt) -> bool:
+    return attempt.outcome in _UNSURE
+
+
+def _requests_only(rules: Rules) -> Rules:
+    rates = tuple(rate for rate in rules.rates if rate.unit == "requests")
+    return Rules(rates, rules.slots, rules.cooldowns)
+
+
+def _tell(exchange: Exchange, decision: Decision) -> None:
+    """Note the tightest rate of each kind; of several with as little left, the one that refuses."""
+    requests: RateState | None = None
+    tokens: RateState | None = None
+    for state in decision.states:
+        if state.rate.unit == "tokens":
+            if tokens is None or _is_tighter(state, tokens, decision):
+                tokens = state
+        elif requests is None or _is_tighter(state, requests, decision):
+            requests = state
+    if requests is not None:
+        exchange.requests_left = Left(requests.rate.limit, requests.remaining, requests.reset_s)
+    if tokens is not None:
+        exchange.tokens_left = Left(tokens.rate.limit, tokens.remaining, tokens.reset_s)
+
+
+def _is_tighter(one: RateState, other: RateState, decision: Decision) -> bool:
+    if one.remaining == other.remaining:
+        return one.rate.name == decision.refused_by
+    return one.remaining < other.remaining

@@ -1,0 +1,1 @@
+"""What in a text must not be seen by everyone: finding it, and putting something else in its place. Pure."""

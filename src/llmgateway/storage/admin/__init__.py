@@ -1,0 +1,1 @@
+"""What administrators write: keys, organizations, providers, deployments; and who did so."""

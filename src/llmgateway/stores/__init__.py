@@ -1,0 +1,1 @@
+"""Short-lived state that processes share: counters, kept answers, claims, news."""
