@@ -283,3 +283,11 @@ def test_command_works_as_a_program(tmp_path: Path) -> None:
 
     assert told.stdout.startswith("key: lgw_")
     assert (tmp_path / "data" / "llmgateway.db").exists()
+
+
+def test_an_organization_that_is_not_there_yet_is_noted(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", "--name", "app", "--organization", "acme"], environ) == 0
+
+    assert "no organization acme yet" in capsys.readouterr().err

@@ -138,7 +138,15 @@ async def _create(options: argparse.Namespace, place: Place) -> int:
         budget=budget,
         expires_at=options.expires,
     )
-    await _ask(place, lambda storage: storage.add_key(row, _deed("key.create", row, _shown(row))))
+
+    async def create(storage: AdminStorage) -> bool:
+        await storage.add_key(row, _deed("key.create", row, _shown(row)))
+        return row.organization_id is None or await storage.organization(row.organization_id) is not None
+
+    if not await _ask(place, create):
+        _say(
+            f"note: there is no organization {_printable(row.organization_id or '')} yet: it has no limits", error=True
+        )
     _tell_once(row.id, secret)
     return 0
 

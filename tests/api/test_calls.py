@@ -388,6 +388,7 @@ async def test_the_longest_answer_is_the_longest_that_any_upstream_may_read(
         ({"n": -1}, 1),
         ({"prompt": ["a", "b"]}, 2),
         ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"n": 2, "best_of": 5}, 5),
         ({"prompt": [1, 2, 3]}, 1),
         ({"prompt": [[1, 2], [3]]}, 2),
         ({"prompt": []}, 1),

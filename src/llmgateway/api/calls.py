@@ -88,7 +88,7 @@ class ModelCalls:
             user=asked.user if isinstance(asked.user, str) else None,
             # Of two, some upstreams read the one and some the other.
             max_tokens=max(_count(asked.max_completion_tokens), _count(asked.max_tokens)) or None,
-            n=max(_count(asked.n), 1) * asked.questions(),
+            n=max(_count(asked.n), _count(asked.best_of), 1) * asked.questions(),
         )
 
     async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:
@@ -128,6 +128,8 @@ class ModelCalls:
 
 def _count(given: object) -> int:
     """Read a number as upstreams do that are not strict: `500.0` and `"500"` are one. 0 is none."""
+    if given is None:
+        return 0
     try:
         return max(0, int(float(given))) if isinstance(given, int | float | str) else 0
     except (ValueError, OverflowError):

@@ -29,6 +29,7 @@ class Asked(Struct, kw_only=True):
     max_completion_tokens: Any = None
     max_tokens: Any = None
     n: Any = None
+    best_of: Any = None
 
     def questions(self) -> int:
         """How many questions it asks at once, each of which is answered."""
