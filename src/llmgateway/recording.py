@@ -106,6 +106,7 @@ class Recording:
 def _freeze() -> None:
     """Keep the collector from walking over SQLAlchemy as well, where the process has settled."""
     if gc.get_freeze_count():
+        gc.collect()  # what is garbage now would stay for good
         gc.freeze()
 
 

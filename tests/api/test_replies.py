@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 
 import pytest
 from starlette.types import Message
@@ -14,6 +15,7 @@ from tests.api.answering import Chunks
 from tests.asgi import Client, Stalling
 from tests.conftest import Serve
 from tests.deployments import deployment
+from tests.stores.waiting import until
 from tests.upstreams.server import Player
 from tests.upstreams.step import Piece, Step
 
@@ -74,6 +76,20 @@ async def test_a_stream_goes_out_chunk_by_chunk_unchanged() -> None:
     assert bodies(client) == [A, B, A + DONE]
     assert [message.get("more_body", False) for message in client.sent[1:]] == [True, True, False]
     assert chunks.closed == 1
+
+
+async def test_a_reply_that_was_given_holds_its_chunks_no_more() -> None:
+    """They hold the reply, and the exchange with its body: none would be given back before the collector comes."""
+    client, exchange, chunks = Client(), answered(), Chunks(A + DONE)
+    reply = exchange.reply = Streamed(chunks, Usage())
+    held = weakref.ref(chunks)
+    del chunks
+
+    await opened(exchange, client).relay(reply)
+
+    assert held() is None
+    assert [chunk async for chunk in reply.chunks] == []
+    await reply.chunks.aclose()
 
 
 async def test_pitfall_008_the_headers_of_a_stream_keep_proxies_from_buffering_it() -> None:
@@ -436,9 +452,8 @@ async def test_the_clients_answer_ends_with_the_last_event_although_the_upstream
     client = Client()
     relaying = asyncio.ensure_future(opened(answered(), client).relay(Streamed(Chunks(A, DONE, 10.0))))
 
-    await asyncio.sleep(0.05)
+    await until(lambda: client.complete)
 
-    assert client.complete
     assert bodies(client) == [A, DONE]
     relaying.cancel()
     await asyncio.wait([relaying])

@@ -94,7 +94,8 @@ async def test_pitfall_063_a_storm_of_429s_leaves_no_crumbs(provider: Player, tm
 
 
 async def test_pitfall_065_large_bodies_and_answers_are_given_back(provider: Player, tmp_path: Path) -> None:
-    provider.always(lambda step: step.then(b" " * 5 * MIB))
+    # Long enough for its client to be watched, as nearly every call to a model is.
+    provider.always(lambda step: step.then(b" " * 5 * MIB).delayed(0.15))
     large = CHAT | {"messages": [{"role": "user", "content": "x" * MIB}]}
     async with served(tmp_path, catalog_of(provider)) as gateway:
 
@@ -107,7 +108,7 @@ async def test_pitfall_065_large_bodies_and_answers_are_given_back(provider: Pla
         await asyncio.gather(*(ask(15) for _ in range(4)))
 
         # 360 MiB went through, at most 24 of them at a time; what the allocator keeps is a few times that, not more.
-        assert memory_bytes(gateway) - before < 9 * 24 * MIB
+        assert memory_bytes(gateway) - before < 6 * 24 * MIB
 
 
 async def test_pitfall_068_a_prompt_of_440k_tokens_is_not_counted(

@@ -1,6 +1,7 @@
 """Questions that wait for each other (pitfall 54): within a process, and between two over one store."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -423,3 +424,21 @@ async def test_a_store_that_goes_away_ends_nothing() -> None:
         with anyio.fail_after(2):
             while values.renewed < 2:  # noqa: ASYNC110  it is the loop itself that is looked at
                 await asyncio.sleep(0.002)
+
+
+async def test_a_lead_that_has_ended_holds_no_answer() -> None:
+    class Passes:
+        waits, moves = True, 0
+
+    answer, passing = Kept(body=b"{}"), Passes()
+    before = sys.getrefcount(answer), sys.getrefcount(passing)
+    lead = await asks(process()).lead
+    lead.stream = passing
+
+    lead.land(answer)
+    lead.done(kept=True)
+
+    assert (sys.getrefcount(answer), sys.getrefcount(passing)) == before
+    lead.fail()
+    lead.leave()
+    lead.done(kept=False)

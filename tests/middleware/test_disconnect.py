@@ -1,7 +1,9 @@
 """A client that leaves ends all that runs for it; nobody else is taken for one."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -238,3 +240,34 @@ async def test_after_its_last_byte_nobody_can_leave() -> None:
     await Disconnect(app)(scope_of(), client.receive, client.send)
 
     assert ended.is_set()
+
+
+async def test_what_a_watched_request_held_is_given_back_with_its_end() -> None:
+    """Bodies are large, and the collector comes late."""
+
+    async def request() -> weakref.ref[Receive]:
+        watched = asyncio.Event()
+        messages = [piece(b"{}")]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            watched.set()
+            await asyncio.Event().wait()
+            return GONE
+
+        async def app(_: Scope, given: Receive, __: Send) -> None:
+            await read(given)
+            await watched.wait()
+
+        await start(app, receive, scope_of())
+        return weakref.ref(receive)
+
+    gc.disable()
+    try:
+        held = await request()
+        await others()
+
+        assert held() is None
+    finally:
+        gc.enable()

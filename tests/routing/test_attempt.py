@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 
 import anyio
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Call, Reply, Streamed, Usage
+from llmgateway.routing.attempt import Attempts
 from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
 
 
@@ -99,3 +102,22 @@ async def test_a_whole_answer_that_nobody_waited_for_is_charged_as_it_was_expect
 
     assert asked.usage == Usage(100, 7, estimated=True)
     assert asked.attempts[0].outcome == "cancelled"
+
+
+async def test_an_attempt_that_was_late_holds_nobody() -> None:
+    """What holds its frame holds the exchange and its body, and the collector comes late."""
+
+    async def ask() -> weakref.ref[Attempts]:
+        asker = attempts(Scripted(silence))
+        with pytest.raises(ProviderTimeoutError):
+            await asker.send(exchange(within_s=0.02), DEPLOYMENT, CALL)
+        return weakref.ref(asker)
+
+    gc.disable()
+    try:
+        held = await ask()
+        await asyncio.sleep(0)
+
+        assert held() is None
+    finally:
+        gc.enable()

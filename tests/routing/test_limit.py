@@ -1,5 +1,6 @@
 import asyncio
 import time
+import weakref
 
 import pytest
 
@@ -64,3 +65,22 @@ async def test_a_cancellation_from_elsewhere_is_not_the_limits() -> None:
     assert limit.cancelled() is None
     limit.stop()
     current.uncancel()
+
+
+async def test_a_stopped_limit_holds_nobody() -> None:
+    """Whoever is asked often holds the limit, too: neither would be given back before the collector comes."""
+
+    class Asked:
+        def verdict(self) -> str:
+            return "too slow"
+
+    asked = Asked()
+    limit, held = TimeLimit(5.0, asked.verdict), weakref.ref(asked)
+    del asked
+    assert held() is not None
+
+    limit.stop()
+    await asyncio.sleep(0)
+
+    assert held() is None
+    assert limit.cancelled() is None

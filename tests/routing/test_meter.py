@@ -2,11 +2,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
+from typing_extensions import override
 
-from llmgateway.catalog.model import Prices
+from llmgateway.catalog.model import Deployment, Prices
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
-from llmgateway.exchange import Attempt, Exchange, Streamed, Usage
+from llmgateway.exchange import Attempt, Call, Exchange, Streamed, Usage
+from llmgateway.routing.charge import Charge
 from llmgateway.routing.meter import MeteredChunks
+from llmgateway.tokens import TokenCounter
 from tests.deployments import deployment
 from tests.routing.scripted import CHARGE, DEPLOYMENT, STREAM, exchange, pieces
 
@@ -26,7 +29,7 @@ def metered(
 
 
 async def test_pitfall_007_a_pause_below_the_limit_passes() -> None:
-    chunks, attempt = metered(paced(0.09), idle_s=0.1)
+    chunks, attempt = metered(paced(0.15), idle_s=0.4)
 
     assert [chunk async for chunk in chunks] == [b"0", b"1", b"2"]
     assert attempt.outcome == "ok"
@@ -47,10 +50,10 @@ async def test_pitfall_006_a_silence_above_the_limit_ends_the_stream() -> None:
 
 
 async def test_the_time_that_the_reader_takes_is_not_silence() -> None:
-    chunks, _ = metered(paced(0.01), idle_s=0.1)
+    chunks, _ = metered(paced(0.01), idle_s=0.4)
 
     assert await anext(chunks) == b"0"
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.6)
     assert await anext(chunks) == b"1"
     await chunks.aclose()
 
@@ -137,6 +140,39 @@ async def test_pitfall_024_what_was_sent_before_the_client_left_is_counted() -> 
     assert asked.usage is not None
     assert asked.usage.estimated
     assert 4 <= asked.usage.completion_tokens <= 6
+
+
+class SlowCharge(Charge):
+    """Counts for as long as a test likes, the first time."""
+
+    counts = 0
+
+    @override
+    async def counted(self, call: Call, answer: str, deployment: Deployment, told: Usage | None = None) -> Usage:
+        self.counts += 1
+        if self.counts == 1:
+            await asyncio.Event().wait()
+        return await super().counted(call, answer, deployment, told)
+
+
+async def test_pitfall_024_a_client_that_leaves_while_its_answer_is_counted_has_it_counted() -> None:
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three four five"}}]}\n\n'
+    asked, attempt = exchange(), Attempt(DEPLOYMENT, 0.0)
+    charge = SlowCharge(TokenCounter())
+    chunks = MeteredChunks(Streamed(pieces(said, DONE)), STREAM, attempt, asked, idle_s=5, charge=charge)
+    await anext(chunks)
+    last = asyncio.ensure_future(anext(chunks))
+    while not charge.counts:  # noqa: ASYNC110  a turn of the loop, no time
+        await asyncio.sleep(0)
+
+    last.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await last
+    await chunks.aclose()
+
+    assert asked.usage is not None
+    assert asked.usage.completion_tokens >= 4
+    assert attempt.outcome == "ok"
 
 
 async def test_what_passed_can_be_asked_for() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from typing import cast
+from typing import Self, cast
 
 from starlette.types import Send
 
@@ -18,6 +18,22 @@ _STREAM_HEADERS = [
     # nginx and its kin buffer streams unless told.
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class _Over:
+    """The chunks of an answer that has been given."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+_OVER = _Over()
 
 
 async def send_complete(exchange: Exchange, reply: Complete, send: Send) -> None:
@@ -64,6 +80,8 @@ class EventStream:
                 more = not chunk.endswith(ENDS)
                 await self._write(chunk, more=more)
         finally:
+            # They hold the answer, the exchange and the body: in a circle, all that would wait for the collector.
+            reply.chunks = _OVER
             await chunks.aclose()
         if more:
             await self._write(b"", more=False)

@@ -48,7 +48,7 @@ class Lead:
     __slots__ = ("_flight", "stream")
 
     def __init__(self, flight: "_Flight") -> None:
-        self._flight = flight
+        self._flight: _Flight | None = flight
         self.stream: Passing | None = None
 
     def standing(self) -> int | None:
@@ -57,21 +57,29 @@ class Lead:
 
     def land(self, kept: Kept) -> None:
         """Give the answer to all who wait, and to all who come until `done`."""
-        self._flight.tell(self, kept)
+        if self._flight is not None:
+            self._flight.tell(self, kept)
 
     def fail(self) -> None:
         """Say that there is no answer to share: each asks for itself. After `land` it does nothing."""
-        if self._flight.kept is None:
-            self._flight.tell(self, None)
-            self._flight.end(self, _NOTHING)
+        flight = self._flight
+        if flight is not None and flight.kept is None:
+            flight.tell(self, None)
+            flight.end(self, _NOTHING)
 
     def leave(self) -> None:
         """Say that nobody asks any more: one of those who wait takes over. After `land` it does nothing."""
-        self._flight.leave(self)
+        if self._flight is not None:
+            self._flight.leave(self)
 
     def done(self, *, kept: bool) -> None:
         """Say whether the answer can be read from the store now; a second call does nothing."""
-        self._flight.end(self, _KEPT if kept else _NOTHING)
+        if self._flight is not None:
+            self._flight.end(self, _KEPT if kept else _NOTHING)
+
+    def over(self) -> None:
+        """Let go of the answer and of those who waited: each of them holds this, and would wait for the collector."""
+        self._flight = self.stream = None
 
 
 Joined = Lead | Kept | None
@@ -253,11 +261,15 @@ class _Flight:
 
     def leave(self, lead: Lead) -> None:
         if lead is self.lead and self.kept is None and not self._hand_over():
+            lead.over()
             self._gone(self, None)
 
     def end(self, lead: Lead, note: bytes) -> None:
-        if lead is self.lead or (self.kept is not None and note == _KEPT):
-            self._gone(self, note)
+        if lead is self.lead:
+            lead.over()
+        elif self.kept is None or note != _KEPT:
+            return
+        self._gone(self, note)
 
     def _hand_over(self) -> bool:
         """Let the first who still waits lead; whether there was one."""
@@ -265,6 +277,7 @@ class _Flight:
             waiter = next(iter(self._waiting))
             del self._waiting[waiter]
             if not waiter.done():
+                self.lead.stream = None
                 self.lead, self._seen = Lead(self), None
                 waiter.set_result(self.lead)
                 return True

@@ -75,6 +75,8 @@ class _Watch:
     def stop(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
+            # Its cancellation holds its frame and that this object: with it, the request would wait for the collector.
+            self._watcher = None
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -59,12 +59,7 @@ class Attempts:
         try:
             reply = await self._upstreams[account.wire].send(deployment, call)
         except asyncio.CancelledError:
-            late = limit.cancelled()
-            ended(attempt, "cancelled" if late is None else late.code)
-            # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
-            self._charge.add(exchange, deployment, expected_usage(call, deployment))
-            if late is not None:
-                raise late from None
+            self._cancelled(exchange, attempt, call, limit)
             raise
         except GatewayError as error:
             attempt.upstream_status = getattr(error, "upstream_status", None)
@@ -74,12 +69,24 @@ class Attempts:
             limit.stop()
         if isinstance(reply, Streamed):
             self._meter(exchange, attempt, call, reply)
-            return reply
-        ended(attempt, "ok")
-        if reply.usage is None:
-            reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
-        self._charge.add(exchange, deployment, reply.usage)
+        else:
+            ended(attempt, "ok")
+            if reply.usage is None:
+                reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
+            self._charge.add(exchange, deployment, reply.usage)
         return reply
+
+    def _cancelled(self, exchange: Exchange, attempt: Attempt, call: Call, limit: TimeLimit) -> None:
+        """Write down an attempt that was cancelled. Raises: ProviderTimeoutError: It was the time limit's doing."""
+        late = limit.cancelled()
+        ended(attempt, "cancelled" if late is None else late.code)
+        # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
+        self._charge.add(exchange, attempt.deployment, expected_usage(call, attempt.deployment))
+        try:
+            if late is not None:
+                raise late from None
+        finally:
+            late = None  # its traceback holds this frame: in a circle, both would wait for the collector
 
     def _meter(self, exchange: Exchange, attempt: Attempt, call: Call, stream: Streamed) -> None:
         attempt.first_chunk = time.perf_counter()

@@ -18,7 +18,7 @@ class TimeLimit:
 
     def __init__(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._verdict = verdict
+        self._verdict: Callable[[], str | float] | None = verdict
         self.task = asyncio.current_task()
         self.reason: str | None = None
         self._timer = None if after_s is None else self._loop.call_later(after_s, self._look)
@@ -27,6 +27,8 @@ class TimeLimit:
         """Look no more; safe to call twice."""
         if self._timer is not None:
             self._timer.cancel()
+        # Whoever is asked for it may hold this limit, and a large body as well: both would wait for the collector.
+        self._verdict = None
 
     def cancelled(self) -> ProviderTimeoutError | None:
         """In `except CancelledError`: the error to raise when this limit is what cancelled, else `None`."""
@@ -36,6 +38,8 @@ class TimeLimit:
         return ProviderTimeoutError(self.reason)
 
     def _look(self) -> None:
+        if self._verdict is None:
+            return
         verdict = self._verdict()
         if isinstance(verdict, str):
             self.reason = verdict

@@ -58,7 +58,10 @@ class MeteredChunks:
             if late is None:
                 raise
             await self._chunks.aclose()
-            raise late from None
+            try:
+                raise late from None
+            finally:
+                late = None  # its traceback holds this frame: in a circle, both would wait for the collector
         except GatewayError as error:
             self._end(error.code)
             raise
@@ -72,16 +75,17 @@ class MeteredChunks:
         self._end("cancelled")
         await self._chunks.aclose()
         if not self._charged:
-            self._charged = True
-            usage = await self._counted()
-            self._charge.add(self._exchange, self._attempt.deployment, usage)
+            self._add(await self._counted())
 
     async def _complete(self) -> None:
         self._end("ok")
         if not self._charged:
-            self._charged = True
-            usage = self._stream.usage or await self._counted()
-            self._charge.add(self._exchange, self._attempt.deployment, usage)
+            # A client that leaves meanwhile is charged by `aclose`.
+            self._add(self._stream.usage or await self._counted())
+
+    def _add(self, usage: Usage) -> None:
+        self._charged = True
+        self._charge.add(self._exchange, self._attempt.deployment, usage)
 
     async def _counted(self) -> Usage:
         heard, told = self._heard, self._stream.usage
