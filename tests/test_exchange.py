@@ -152,6 +152,7 @@ def test_limits_are_told_twice_and_the_tightest_is_the_plain_one() -> None:
     assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("60", "30")
     assert headers["x-ratelimit-reset-requests"] == "12.500s"
     assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == ("50000", "500")
+    assert headers["x-ratelimit-reset-tokens"] == "59.400s"
 
 
 def test_without_limits_nothing_is_said_of_them() -> None:

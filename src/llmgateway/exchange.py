@@ -254,6 +254,7 @@ class Exchange(Struct):
     tokens_left: Left | None = None  # gateway/layers/limits
     candidates: tuple[Deployment, ...] = ()  # routing/candidates: who may answer, best first
     choice: int = 0  # gateway/layers/limits: the first of them that its own limits let be asked
+    refusal: GatewayError | None = None  # gateway/layers/limits: why only a kept answer may be given, and nobody asked
     at_end: list[Callable[[], None]] = field(default_factory=list)  # gateway/layers: called once by gateway/record
     route_reason: str | None = None  # routing
     provider: str | None = None  # routing: who really answered

@@ -23,11 +23,11 @@ from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.limits import Limits
 from llmgateway.gateway.rules import RuleBook
 from llmgateway.gateway.spending import Spending
-from llmgateway.stores.base import Bell, Store, Values
+from llmgateway.stores.base import Store
 from llmgateway.stores.memory.limiter import MemoryLimiter
+from llmgateway.stores.memory.store import MemoryStore
 from llmgateway.telemetry.logs import LineSink, build_logger
 from tests.deployments import deployment
-from tests.gateway.scripted_store import ScriptedValues
 
 PRICES = Prices(0.000_001, 0.000_002)
 CLIENT = Caller(kind="client", key_id="key_1", organization="acme")
@@ -59,26 +59,6 @@ class Answers:
             raise self.error
         exchange.usage, exchange.cost_usd = self.usage, self.cost_usd
         return Complete(b"{}")
-
-
-@dataclass
-class MemoryStore:
-    """The real limiter of one process."""
-
-    limiter: MemoryLimiter
-    values: Values = field(default_factory=ScriptedValues)
-    shared = False
-    up = True
-
-    @property
-    def bell(self) -> Bell:
-        raise NotImplementedError
-
-    async def run(self) -> None:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        raise NotImplementedError
 
 
 @dataclass
@@ -154,7 +134,7 @@ def watching() -> BudgetWatch:
 
 
 def memory(spent: object = None) -> tuple[Store, list[float]]:
-    """Make the real limiter with a clock that a test moves."""
+    """Make the real store of one process, its limiter with a clock that a test moves."""
     clock = [1_800_000_000.0]
     limiter = MemoryLimiter(now=lambda: clock[0], spent=spent)  # type: ignore[arg-type]
     return MemoryStore(limiter), clock

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import msgspec
+from typing_extensions import override
 
 from llmgateway.caller import Budget
 from llmgateway.gateway.budgets import BudgetWatch
@@ -104,6 +105,26 @@ async def test_processes_that_share_a_store_tell_once_together() -> None:
         other.watch.spent(PURSE, 81 * HUNDREDTH)
 
         await other.told("80 %")
+
+
+class TimedValues(ScriptedValues):
+    """Notes how long it is to keep a value."""
+
+    ttl_s = 0.0
+
+    @override
+    async def add(self, key: str, value: bytes, ttl_s: float) -> bytes | None:
+        self.ttl_s = ttl_s
+        return await super().add(key, value, ttl_s)
+
+
+async def test_what_was_told_is_known_until_the_period_is_over() -> None:
+    values = TimedValues()
+    async with watched(values) as seen:
+        seen.watch.spent(PURSE, 50 * HUNDREDTH)
+        await seen.told("50 %")
+
+    assert datetime.now(UTC).timestamp() + values.ttl_s > (PURSE.ends_at or 0)
 
 
 async def test_without_the_store_it_is_rather_told_twice_than_never() -> None:

@@ -1,5 +1,7 @@
 import time
 
+import pytest
+
 from llmgateway.exchange import Exchange
 from llmgateway.gateway.record import Recorder
 
@@ -62,3 +64,18 @@ def test_what_a_call_holds_is_given_back_once_at_its_very_end() -> None:
     recorder(written).record(exchange)
 
     assert written == ["journal", "metrics", "log", "settled"]
+
+
+def test_what_a_call_holds_is_given_back_though_a_writer_has_a_fault() -> None:
+    written: list[str] = []
+    exchange = Exchange()
+    exchange.at_end.append(lambda: written.append("settled"))
+
+    def faulty(_: Exchange) -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        Recorder(faulty, []).record(exchange)
+
+    assert written == ["settled"]
+    assert exchange.at_end == []

@@ -286,7 +286,10 @@ def limited(name: str, account: Limits, own: Limits, model: str = "gpt-4o") -> D
 def test_accounts_and_deployments_are_choices_in_every_mode() -> None:
     model = Model(
         "chat",
-        (limited("a", Limits(5, concurrent=2, cooldown_seconds=9), Limits(tokens_per_minute=8)), deployment("b")),
+        (
+            limited("a", Limits(5, concurrent=2, cooldown_seconds=9), Limits(tokens_per_minute=8, cooldown_seconds=9)),
+            deployment("b"),
+        ),
     )
     catalog = offer(models={"chat": model})
     for enabled in (True, False):

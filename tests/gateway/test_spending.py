@@ -10,7 +10,9 @@ from llmgateway.caller import Budget
 from llmgateway.errors import LedgerAwayError
 from llmgateway.gateway.purses import purse_of
 from llmgateway.gateway.spending import LedgerSilentError, Scope, Spending
-from llmgateway.stores.base import Purse, StoreAwayError
+from llmgateway.stores.base import Ask, Purse, Rules, StoreAwayError
+from llmgateway.stores.memory.limiter import MemoryLimiter
+from llmgateway.stores.memory.store import MemoryStore
 from tests.gateway.scripted_store import ScriptedLimiter, ScriptedStore
 from tests.telemetry.exchanges import until
 
@@ -84,6 +86,13 @@ async def test_a_ledger_that_is_away_is_said_to_be_and_left_alone_for_a_moment()
     assert store.limiter.knows == {}
 
 
+async def test_a_ledger_that_never_answers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmgateway.gateway.spending._WITHIN_S", 0.02)
+
+    with pytest.raises(LedgerSilentError):
+        await Spending(ScriptedStore(), Ledger(held=asyncio.Event())).seed([PURSE])
+
+
 @pytest.fixture
 def limiter() -> ScriptedLimiter:
     return ScriptedLimiter(knows={PURSE.key: 100})
@@ -114,6 +123,25 @@ async def test_what_other_processes_spent_is_counted_here_too(limiter: ScriptedL
 
     assert limiter.knows == {PURSE.key: 900}
     assert len(limiter.settled) == 1
+
+
+async def test_what_others_spent_beyond_a_budget_is_counted_and_holds_back_the_next() -> None:
+    counted = asyncio.Event()
+    limiter = MemoryLimiter(spent=lambda *_: counted.set())
+    await limiter.seed(PURSE, 100)
+    spending = Spending(MemoryStore(limiter), Ledger(PURSE.hard_nusd + 7))
+    rules = Rules(purses=(PURSE,))
+    async with anyio.create_task_group() as group:
+        group.start_soon(spending.reread, lambda: True, 0.01)
+        await asyncio.sleep(0)
+        spending.asked([PURSE])
+        await asyncio.wait_for(counted.wait(), 3)
+        group.cancel_scope.cancel()
+    assert (await limiter.look(rules)).spent_nusd == [PURSE.hard_nusd + 7]
+
+    decision, _ = await limiter.reserve(Ask("req_1", rules, 0, 1, 60.0))
+
+    assert (decision.allowed, decision.refused_by) == (False, "key.budget")
 
 
 async def test_the_ledger_is_never_believed_when_it_knows_less(limiter: ScriptedLimiter) -> None:
@@ -153,5 +181,7 @@ async def test_nothing_is_noted_while_nobody_reads_again() -> None:
 
     spending.asked([PURSE])
 
+
+async def test_a_store_that_does_not_listen_is_said_to_be_away() -> None:
     with pytest.raises(StoreAwayError):
         await Spending(ScriptedStore(ScriptedLimiter(away=True)), Ledger()).seed([PURSE])

@@ -30,11 +30,14 @@ class Recorder:
         """Write everything down; a second call does nothing."""
         if exchange.recorded:
             return
-        self.secure(exchange)
-        exchange.recorded = True
-        exchange.ended = time.perf_counter()
-        for write in self._others:
-            write(exchange)
-        for end in exchange.at_end:
-            end()
-        exchange.at_end.clear()  # each holds the exchange
+        try:
+            self.secure(exchange)
+            exchange.recorded = True
+            exchange.ended = time.perf_counter()
+            for write in self._others:
+                write(exchange)
+        finally:
+            # Even a writer with a fault must not keep what others wait for.
+            for end in exchange.at_end:
+                end()
+            exchange.at_end.clear()  # each holds the exchange

@@ -31,7 +31,7 @@ class Names(Protocol):
 
 
 class Answer:
-    """The innermost target: hands the call to what its model stands for.
+    """The innermost target: hands the call to what its model stands for, unless limits let only a kept answer pass.
 
     Args:
         routed: Makes the target of a model.
@@ -43,6 +43,8 @@ class Answer:
     def send(self, exchange: Exchange, call: Call) -> Answering:
         if exchange.model is None:
             raise TypeError(f"nobody resolved {call.model!r}")
+        if exchange.refusal is not None:
+            raise exchange.refusal
         return self._routed(exchange.model).send(exchange, call)
 
 
@@ -50,7 +52,8 @@ def model_not_found(name: str, names: Names, may_use: Callable[[str], bool] | No
     """Say that there is no such model, or none for this caller, and which of the caller's own are near."""
     near = [model for model in names.nearest(name) if may_use is None or may_use(model)]
     return ModelNotFoundError(
-        f"The model `{name[:200]}` does not exist or you do not have access to it. GET /v1/models lists what is there.",
+        f"The model `{name[:200]}` does not exist or you do not have access to it. GET /v1/models lists what is there; "
+        "a provider's models are, once the gateway has its key.",
         param="model",
         details={"available_models": near},
     )

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 import anyio
 import pytest
 import redis
+from typing_extensions import override
 
 from llmgateway.caller import Caller
 from llmgateway.errors import ConflictError, GatewayError, InvalidRequestError, ProviderTimeoutError, UpstreamError
@@ -152,6 +153,7 @@ async def test_a_key_that_is_none_is_refused(layer: Idempotency, target: Target,
         ({"caller": Caller(kind="client", key_id="a")}, {"caller": Caller(kind="client", key_id="b")}),
         ({"organization": "acme"}, {"organization": "umbrella"}),
         ({"organization": "acme"}, {}),
+        ({"caller": Caller()}, {"caller": Caller(kind="admin")}),
         ({"path": "/v1/chat/completions"}, {"path": "/v1/completions"}),
         (
             {"caller": Caller(kind="provider", key_id="address_192.0.2.1", provider_key="sk-a")},
@@ -172,7 +174,8 @@ async def test_a_key_is_of_one_caller_and_path(
     assert target.calls == 2
 
 
-async def test_repeats_wait_for_the_first(layer: Idempotency, target: Target) -> None:
+async def asked_at_once(layer: Idempotency, target: Target, times: int) -> list[Reply]:
+    """Ask so often before the first is answered."""
     target.gate.clear()
     replies: list[Reply] = []
 
@@ -180,10 +183,15 @@ async def test_repeats_wait_for_the_first(layer: Idempotency, target: Target) ->
         replies.append(await layer.send(exchange(), CALL))
 
     async with anyio.create_task_group() as group:
-        for _ in range(50):
+        for _ in range(times):
             group.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
         target.gate.set()
+    return replies
+
+
+async def test_repeats_wait_for_the_first(layer: Idempotency, target: Target) -> None:
+    replies = await asked_at_once(layer, target, 50)
 
     assert target.calls == 1
     assert replies == [replies[0]] * 50
@@ -240,6 +248,48 @@ async def test_a_client_that_leaves_frees_its_key(layer: Idempotency, target: Ta
 
     assert isinstance(await layer.send(exchange(), CALL), Complete)
     assert target.calls == 2
+
+
+async def test_who_lost_its_key_leaves_the_answer_of_another_where_it_is() -> None:
+    values, slow, quick = MemoryValues(), Target(), Target()
+    slow.gate.clear()
+    slow.fails.append(UpstreamError("no"))
+    stalled, other = Idempotency(values, 60.0, slow), Idempotency(values, 60.0, quick)
+    first = asyncio.ensure_future(stalled.send(exchange(), CALL))
+    await anyio.wait_all_tasks_blocked()
+    await values.remove(next(iter(stalled._running)))  # noqa: SLF001  its lease is over
+    await other.send(exchange(), CALL)
+    slow.gate.set()
+    with pytest.raises(UpstreamError):
+        await first
+    await other.send(again := exchange(), CALL)
+
+    assert (again.replayed, quick.calls) == (True, 1)
+
+
+class SilentValues(MemoryValues):
+    """Takes a claim, and is long in saying so."""
+
+    @override
+    async def add(self, key: str, value: bytes, ttl_s: float) -> bytes | None:
+        await super().add(key, value, ttl_s)
+        await asyncio.Event().wait()
+        return None
+
+
+async def test_who_leaves_before_it_knows_that_the_key_is_its_own_frees_it(target: Target) -> None:
+    values = SilentValues()
+    layer = Idempotency(values, 60.0, target)
+    first = asyncio.ensure_future(layer.send(exchange(), CALL))
+    await anyio.wait_all_tasks_blocked()
+    (place,) = layer._running  # noqa: SLF001
+    assert values.look(place) is not None
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+    assert values.look(place) is None
 
 
 async def test_a_stream_is_replayed_byte_for_byte(layer: Idempotency, target: Target) -> None:
@@ -304,10 +354,11 @@ async def test_a_stream_that_nobody_ever_read_frees_its_key_at_its_end(layer: Id
     reply = await layer.send(first, STREAM)
     ended(first)
 
-    await read(await layer.send(exchange(), STREAM))
+    second = await layer.send(exchange(), STREAM)
+    await read(second)
     assert target.calls == 2
-    assert isinstance(reply, Streamed)
-    await reply.chunks.aclose()
+    await read(reply)  # too late to be kept
+    assert (await layer.send(exchange(), STREAM)).headers == second.headers
 
 
 async def test_an_answer_that_is_too_large_is_given_and_not_kept(layer: Idempotency, target: Target) -> None:
@@ -372,17 +423,8 @@ class Away:
 
 async def test_without_a_store_calls_are_answered_and_repeats_still_wait(target: Target) -> None:
     layer = Idempotency(Away(), 60.0, target)  # type: ignore[arg-type]  # only what is asked of it
-    target.gate.clear()
-    replies: list[Reply] = []
 
-    async def ask() -> None:
-        replies.append(await layer.send(exchange(), CALL))
-
-    async with anyio.create_task_group() as group:
-        for _ in range(5):
-            group.start_soon(ask)
-        await anyio.wait_all_tasks_blocked()
-        target.gate.set()
+    replies = await asked_at_once(layer, target, 5)
 
     assert target.calls == 1
     assert len(replies) == 5

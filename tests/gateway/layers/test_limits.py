@@ -7,10 +7,12 @@ from llmgateway.caller import ANYONE
 from llmgateway.catalog.model import NO_LIMITS, Account, Deployment, Model, Prices
 from llmgateway.catalog.model import Limits as Numbers
 from llmgateway.errors import (
+    BudgetSpentError,
     LimitsAwayError,
     RateLimitedError,
 )
-from llmgateway.exchange import Call, Exchange, Usage
+from llmgateway.exchange import CacheAsk, Call, Exchange, Usage
+from llmgateway.gateway.target import Answer
 from llmgateway.stores.base import Decision, Rate, RateState
 from tests.deployments import deployment
 from tests.gateway.desk import (
@@ -60,6 +62,25 @@ async def test_the_ask_names_tokens_cost_and_how_long_it_may_take() -> None:
 
     (ask,) = store.limiter.asks
     assert (ask.id, ask.tokens, ask.cost_nusd, ask.lease_s) == (exchange.id, 150, 200_000, 160)
+
+
+async def test_a_call_holds_its_place_as_long_as_its_deadline_lets_it_run() -> None:
+    store = ScriptedStore()
+    limits = desk(store, tier(concurrent=1))
+    exchange = limits.exchange()
+    exchange.deadline = exchange.started + 5
+
+    await limits.layer.send(exchange, Call("chat", "chat", b"{}"))
+
+    assert 60 < store.limiter.asks[0].lease_s <= 65
+
+
+async def test_no_estimate_is_larger_than_a_store_can_count() -> None:
+    store = ScriptedStore()
+
+    await desk(store, model=Model("chat", (deployment(prices=Prices(1.0, 1.0)),))).ask(RICH, max_tokens=10**12)
+
+    assert store.limiter.asks[0].cost_nusd == 10**15 < 2**53
 
 
 async def test_dearer_prices_of_long_prompts_are_in_the_estimate() -> None:
@@ -230,7 +251,31 @@ async def test_a_slot_of_an_account_comes_back() -> None:
     assert limits.answers.chosen == [0, 0]
 
 
+async def test_a_slot_of_another_account_comes_back_as_well() -> None:
+    limits = desk(memory()[0], model=two(Numbers(concurrent=1), Numbers(concurrent=1)), enabled=False)
+    held = limits.exchange(ANYONE)
+    await limits.layer.send(held, Call("chat", "chat", b"{}"))
+
+    await limits.ask(ANYONE)
+    await limits.ask(ANYONE)
+
+    assert limits.answers.chosen == [0, 1, 1]
+
+
 # Kept answers.
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_kept_answer_of_this_process_is_read_where_one_is_wanted(wanted: bool) -> None:
+    store, _ = memory()
+    store.values.put("answer:1", b"kept", 60)
+    limits = desk(store, tier(requests_per_minute=6))
+    exchange = limits.exchange(cache_key="answer:1")
+    exchange.cache_ask = CacheAsk(no_cache=not wanted)
+
+    await limits.layer.send(exchange, Call("chat", "chat", b"{}"))
+
+    assert exchange.cached == (b"kept" if wanted else None)
 
 
 @pytest.mark.parametrize(
@@ -243,15 +288,25 @@ async def test_a_slot_of_an_account_comes_back() -> None:
 )
 async def test_a_kept_answer_passes_where_only_tokens_money_or_providers_are_short(refusal: Decision) -> None:
     store = ScriptedStore(ScriptedLimiter([refusal], value=b"kept"))
-    limits = desk(store, tier(requests_per_minute=6, tokens_per_minute=5))
+    limits = desk(store, tier(requests_per_minute=6, tokens_per_minute=5, concurrent=4, cooldown_seconds=9))
 
     exchange = await limits.ask(RICH, cache_key="answer:1")
 
     assert exchange.cached == b"kept"
-    second = store.limiter.asks[1]
+    first, second = store.limiter.asks
+    assert (second.rules.slots, second.rules.cooldowns) == (first.rules.slots, first.rules.cooldowns) != ((), ())
     assert [rate.name for rate in second.rules.rates] == ["key.requests_per_minute"]
     assert (second.tokens, second.cost_nusd, second.rules.purses, second.choices) == (0, 0, (), ())
     assert [event.name for event in exchange.events] == []
+
+
+async def test_who_passed_for_a_kept_answer_alone_may_ask_nobody_for_another() -> None:
+    refusal = Decision(allowed=False, refused_by="key.budget", unit="money")
+    limits = desk(ScriptedStore(ScriptedLimiter([refusal], value=b"damaged")))
+    passed = await limits.ask(RICH, cache_key="answer:1")
+
+    with pytest.raises(BudgetSpentError):
+        await Answer(lambda _: limits.answers).send(passed, Call("chat", "chat", b"{}"))
 
 
 async def test_a_kept_answer_does_not_pass_where_requests_are_counted() -> None:

@@ -21,7 +21,7 @@ from llmgateway.exchange import Attempt, Call, Exchange, Usage
 from llmgateway.gateway.layers.limits import Limits, used
 from llmgateway.gateway.purses import NANO
 from llmgateway.gateway.spending import Scope
-from llmgateway.stores.base import StoreAwayError
+from llmgateway.stores.base import Decision, StoreAwayError
 from tests.deployments import deployment
 from tests.gateway.desk import (
     BODY,
@@ -33,6 +33,7 @@ from tests.gateway.desk import (
     tier,
 )
 from tests.gateway.scripted_store import ScriptedLimiter, ScriptedStore
+from tests.stores.waiting import until
 
 # Settling.
 
@@ -135,7 +136,7 @@ async def test_pitfall_028_many_at_once_do_not_pass_a_budget() -> None:
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(outcome(limits.ask(RICH, **ask))) for _ in range(200)]
-        await asyncio.sleep(0.05)
+        await until(lambda: limits.answers.calls + sum(task.done() for task in tasks) >= 200)
         limits.answers.held.set()
     codes = [task.result() for task in tasks]
 
@@ -196,6 +197,42 @@ async def test_with_fail_open_calls_pass_without_the_ledger_and_are_counted_when
     limits.layer._spending._silent_until = 0  # noqa: SLF001  the moment of rest is over
 
     assert (await limits.refused(RICH))[0].code == "insufficient_quota"
+
+
+async def test_with_fail_open_a_budget_that_is_known_holds_though_another_is_not() -> None:
+    async def ledger(scope: Scope, *_: object) -> int:
+        if scope == "organization":
+            raise LedgerAwayError("The ledger is away.")
+        return NANO
+
+    caller = msgspec.structs.replace(RICH, organization_budget=Budget(1))
+
+    error, _ = await desk(memory()[0], ledger=ledger).refused(caller)
+
+    assert error.details is not None
+    assert error.details["rule"] == "key.budget"
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+async def test_who_is_charged_is_noted_for_what_other_processes_spend(scripted: bool) -> None:
+    limits = desk(ScriptedStore() if scripted else memory()[0])
+    noted: list[str] = []
+    limits.layer._spending.asked = lambda purses: noted.extend(purse.owner for purse in purses)  # type: ignore[method-assign]  # noqa: SLF001
+
+    await limits.ask(RICH)
+    await limits.ask(RICH)
+
+    assert noted[-2:] == ["key_1", "key_1"]
+
+
+async def test_a_refusal_for_money_is_told_to_who_watches_the_budgets() -> None:
+    told: list[str] = []
+    limits = desk(ScriptedStore(ScriptedLimiter([Decision(allowed=False, refused_by="key.budget", unit="money")])))
+    limits.watch.refused = lambda name, purses: told.append(f"{name} {purses[0].owner}")  # type: ignore[method-assign]
+
+    await limits.refused(RICH)
+
+    assert told == ["key.budget key_1"]
 
 
 async def test_a_purse_that_stays_unknown_is_not_asked_for_ever() -> None:

@@ -27,7 +27,6 @@ MOST_BYTES = 8 * 1024 * 1024
 _LONGEST_KEY = 255
 _LEASE_S = 6.0
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.02, 0.25
-_FREE_S = 0.001  # a claim that is given up runs out at once
 _LARGE_BYTES = 256 * 1024
 _COMPRESS_FROM_BYTES = 1024
 # The first byte of what lies under a key; then comes the SHA-256 of the body.
@@ -144,7 +143,7 @@ class Idempotency:
             if there is None:
                 run.decided.set()
                 return None
-            if there and (kept := await self._read(run, there)) is not None:
+            if (kept := await self._read(run, there)) is not None:
                 return kept
             if deadline is not None and time.perf_counter() + poll_s > deadline:
                 raise _late()
@@ -196,9 +195,9 @@ class Idempotency:
             return
         if self._running.get(run.place) is run:
             del self._running[run.place]
-        if run.claimed and run.kept is None:
-            # Taking it away would have to be waited for, and nobody may be left to wait.
-            self._values.put(run.place, b"", _FREE_S)
+        if run.kept is None:
+            # Whether it was taken or not: who left while claiming it never heard.
+            self._values.release(run.place, run.claim)
         run.ended.set()
         run.decided.set()
 

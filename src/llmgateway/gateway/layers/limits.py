@@ -40,8 +40,9 @@ _MOST_NUSD = 10**15
 # A call ends at its deadline; what is left of it then is soon written down.
 _LEASE_BEYOND_S = 60.0
 _SEEDINGS = 3
+_UNKNOWN = "unknown"
 # How an attempt ended that the provider may have answered without our knowing.
-_UNSURE = frozenset({None, "ok", "cancelled", "client_closed_request", "provider_timeout"})
+_UNSURE = frozenset({None, "ok", "cancelled", "provider_timeout"})
 
 
 class Limits:
@@ -202,34 +203,42 @@ class Limits:
         if decision.unseeded:
             raise away("What was spent of a budget is not known yet")
         if not decision.allowed and exchange.cached is not None and (decision.of_choice or decision.unit != "requests"):
-            # The kept answer costs nothing, so only what counts requests has a say.
+            # The kept answer costs nothing, so only what counts requests has a say: as long as it can be given.
+            exchange.refusal = self._refusal(ask, decision)
             ask = Ask(ask.id, _requests_only(ask.rules), 0, 0, ask.lease_s)
             decision, _ = await self._reserved(ask)
         if not decision.allowed:
             _tell(exchange, decision)
-            raise self._refusal(exchange, ask, decision)
+            self._note_refusal(exchange, ask, decision)
+            raise self._refusal(ask, decision)
         return ask, decision
 
     async def _seed(self, ask: Ask, unseeded: Sequence[Purse]) -> None:
-        try:
-            await self._spending.seed(unseeded)
-        except StoreAwayError as error:
-            raise away("The counters of this gateway's limits do not answer") from error
-        except LedgerSilentError as error:
-            if not self._fail_open:
-                raise away("What was spent of a budget cannot be found out now") from error
+        unknown = set()
+        for purse in unseeded:
+            try:
+                await self._spending.seed((purse,))
+            except StoreAwayError as error:
+                raise away("The counters of this gateway's limits do not answer") from error
+            except LedgerSilentError as error:
+                if not self._fail_open:
+                    raise away("What was spent of a budget cannot be found out now") from error
+                unknown.add(purse.key)
+        if unknown:
             self.unseeded += 1
-            unknown = {purse.key for purse in unseeded}
             rules = ask.rules
             purses = tuple(purse for purse in rules.purses if purse.key not in unknown)
             ask.rules = Rules(rules.rates, rules.slots, rules.cooldowns, purses)
 
-    def _refusal(self, exchange: Exchange, ask: Ask, decision: Decision) -> GatewayError:
-        name = decision.refused_by or "unknown"
-        retry_after_s = decision.retry_after_s
+    def _note_refusal(self, exchange: Exchange, ask: Ask, decision: Decision) -> None:
+        name, retry_after_s = decision.refused_by or _UNKNOWN, decision.retry_after_s
         exchange.events.append(Event("limit", time.perf_counter(), {"rule": name, "retry_after_s": retry_after_s}))
         if decision.unit == "money":
             self._watch.refused(name, ask.rules.purses)
+
+    def _refusal(self, ask: Ask, decision: Decision) -> GatewayError:
+        name, retry_after_s = decision.refused_by or _UNKNOWN, decision.retry_after_s
+        if decision.unit == "money":
             return budget_spent(name, ask.rules.purses, retry_after_s)
         return rate_limited(name, rule_named(name, (ask.rules, *ask.choices)), retry_after_s)
 
