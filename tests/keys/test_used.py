@@ -44,6 +44,26 @@ async def test_what_could_not_be_written_is_written_later_and_newer_uses_win() -
     assert times["b"] <= times["a"]
 
 
+async def test_a_use_during_a_writing_that_fails_is_not_taken_back() -> None:
+    written: list[Mapping[str, datetime]] = []
+    later: list[datetime] = []
+
+    async def touched(times: Mapping[str, datetime]) -> None:
+        written.append(times)
+        if len(written) == 1:
+            await anyio.sleep(0.01)  # it takes its time, so that the uses are apart
+            later.append(datetime.now(UTC))
+            used.note("a")
+            raise OSError
+
+    used = Used(touched)
+    used.note("a")
+    assert not await used.flush()
+    assert await used.flush()
+
+    assert written[1]["a"] >= later[0] - timedelta(milliseconds=1)
+
+
 async def test_it_is_written_from_time_to_time_and_at_the_end() -> None:
     people, written = People(), anyio.Event()
 

@@ -1,4 +1,3 @@
-import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,24 +9,8 @@ from structlog.typing import FilteringBoundLogger
 
 from llmgateway.ids import new_id
 from llmgateway.storage.storage import Storage
-from llmgateway.telemetry.logs import LineSink, build_logger
+from tests.lines import Lines
 from tests.storage.databases import postgres
-
-
-class Lines:
-    """A logger and what it wrote."""
-
-    def __init__(self) -> None:
-        self._stream = io.BytesIO()
-        self._sink = LineSink(self._stream)
-        self.logger: FilteringBoundLogger = build_logger(self._sink, level="debug", log_format="json")
-
-    def text(self) -> str:
-        self._sink.flush()
-        return self._stream.getvalue().decode()
-
-    def close(self) -> None:
-        self._sink.close()
 
 
 @pytest.fixture

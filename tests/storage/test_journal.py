@@ -65,6 +65,16 @@ def test_an_exchange_is_one_line_at_once(tmp_path: Path) -> None:
     assert 0 <= journal.backlog_s < 5
 
 
+def test_an_exchange_is_one_write_and_nothing_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = journal_in(tmp_path)
+    journal.record(exchange())  # begins the file
+    disk = Disk(monkeypatch, left=float("inf"))
+
+    for number in range(1, 4):
+        journal.record(exchange())
+        assert (disk.times, len(ids_in(tmp_path))) == (number, 1 + number)
+
+
 def test_what_asks_no_model_is_not_written_down(tmp_path: Path) -> None:
     journal = journal_in(tmp_path)
 
@@ -84,7 +94,7 @@ def test_folder_and_files_are_for_this_user_alone(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
 
-    with pytest.raises(OSError, match="taken: the usage ledger's journal must be written here"):
+    with pytest.raises(OSError, match=r"taken: the usage ledger's journal must be .*LLMGATEWAY_DATA_DIR"):
         journal_in(tmp_path / "taken")
 
 

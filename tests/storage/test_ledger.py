@@ -9,7 +9,7 @@ from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.ledger import row_of
 from llmgateway.storage.migrations.tables import COLUMNS, ledger
 from llmgateway.storage.storage import Storage
-from tests.storage.conftest import Lines
+from tests.lines import Lines
 from tests.storage.databases import END, START, entry, random_entries
 
 

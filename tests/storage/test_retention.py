@@ -7,7 +7,8 @@ import pytest
 
 from llmgateway.storage.retention import Retention
 from llmgateway.storage.storage import Storage
-from tests.storage.conftest import Lines, opened
+from tests.lines import Lines
+from tests.storage.conftest import opened
 from tests.storage.databases import END, START, random_entries
 
 

@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from llmgateway.storage.storage import Storage, StorageAwayError
 from tests import services
-from tests.storage.conftest import Lines
+from tests.lines import Lines
 from tests.storage.databases import END, START, entry
 
 AWAY = "away, entries wait in the journal"

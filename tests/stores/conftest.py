@@ -1,38 +1,15 @@
-import io
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import anyio
 import pytest
 import redis
-from structlog.typing import FilteringBoundLogger
 
 from llmgateway.stores.redis.link import RedisLink
-from llmgateway.telemetry.logs import LineSink, build_logger
+from tests.lines import Lines
 from tests.services import Server, redis_server
 
 StartLink = Callable[..., Awaitable[RedisLink]]
-
-
-class Lines:
-    """A logger and what it wrote."""
-
-    def __init__(self) -> None:
-        self._stream = io.BytesIO()
-        self._sink = LineSink(self._stream)
-        self.logger: FilteringBoundLogger = build_logger(self._sink, level="debug", log_format="json")
-
-    def all(self) -> list[dict[str, Any]]:
-        self._sink.flush()
-        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
-
-    def events(self) -> list[str]:
-        return [line["event"] for line in self.all()]
-
-    def close(self) -> None:
-        self._sink.close()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from llmgateway.stores.memory.store import MemoryStore
 from llmgateway.stores.redis.limiter import RedisLimiter
 from llmgateway.stores.redis.link import RedisLink
 from llmgateway.stores.redis.store import RedisStore
+from tests.lines import Lines
 from tests.services import Server
-from tests.stores.conftest import Lines
 from tests.stores.waiting import until
 
 RULES = Rules(rates=(Rate("key.requests_per_minute", "rate:k", "requests", 60, 60.0, 3),))

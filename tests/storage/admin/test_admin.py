@@ -16,8 +16,9 @@ from llmgateway.storage.admin.admin import AdminStorage
 from llmgateway.storage.admin.outcomes import OvertakenError, TakenError
 from llmgateway.storage.admin.rows import Change
 from llmgateway.storage.storage import Storage, StorageAwayError
+from tests.lines import Lines
 from tests.storage.admin.given import NOW, deed, deployment_row, key_row, organization_row, provider_row
-from tests.storage.conftest import Lines, opened
+from tests.storage.conftest import opened
 from tests.storage.test_address import age
 
 KINDS = {

@@ -21,8 +21,8 @@ from llmgateway.storage.admin.sealing import (
     rotate,
 )
 from llmgateway.storage.storage import Storage
+from tests.lines import Lines
 from tests.storage.admin.given import NOW, deed, provider_row
-from tests.storage.conftest import Lines
 
 SECRET = "sk-canary-1234"  # noqa: S105  nobody's
 

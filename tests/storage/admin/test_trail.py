@@ -10,9 +10,10 @@ from llmgateway.storage.admin.admin import AdminStorage
 from llmgateway.storage.admin.rows import Deed
 from llmgateway.storage.admin.trail import Trail
 from llmgateway.storage.storage import Storage, StorageAwayError
+from tests.lines import Lines
 from tests.services import postgres_server
 from tests.storage.admin.given import deed
-from tests.storage.conftest import Lines, opened
+from tests.storage.conftest import opened
 
 
 @pytest.fixture(autouse=True)

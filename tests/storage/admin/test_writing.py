@@ -13,9 +13,10 @@ from llmgateway.storage.admin.admin import AdminStorage
 from llmgateway.storage.admin.outcomes import ChangesGoneError
 from llmgateway.storage.admin.rows import Change
 from llmgateway.storage.storage import StorageAwayError
+from tests.lines import Lines
 from tests.services import postgres_server
 from tests.storage.admin.given import behind, deed, key_row, run_sql
-from tests.storage.conftest import Lines, opened
+from tests.storage.conftest import opened
 
 WRITER = """
     import asyncio, sys, structlog

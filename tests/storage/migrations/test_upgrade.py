@@ -17,7 +17,8 @@ from llmgateway.storage.migrations.revisions import HEAD, REVISIONS, DatabaseNew
 from llmgateway.storage.migrations.upgrade import configuration, upgrade
 from llmgateway.storage.queries import StorageAwayError
 from llmgateway.storage.storage import Storage
-from tests.storage.conftest import Lines, opened
+from tests.lines import Lines
+from tests.storage.conftest import opened
 
 STEPS = sorted((Path(module.__file__).parent / "versions").glob("v*.py"))
 

@@ -7,8 +7,9 @@ import redis
 
 from llmgateway.stores.redis.bell import RedisBell
 from llmgateway.stores.redis.link import RedisLink
+from tests.lines import Lines
 from tests.services import Server
-from tests.stores.conftest import Lines, StartLink, linked
+from tests.stores.conftest import StartLink, linked
 from tests.stores.waiting import until
 
 Bells = Callable[[], Awaitable[RedisBell]]

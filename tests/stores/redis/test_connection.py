@@ -139,6 +139,21 @@ async def test_a_wrong_password_is_told(redis_service: Server) -> None:
         await connect(address, None, timeout_s=1.0, connect_timeout_s=1.0)
 
 
+async def test_a_server_that_knows_no_passwords_does_not_have_ours_told() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter22' \r\n")
+        await reader.read(1000)
+        writer.close()
+
+    async with player(refuse) as plain:
+        address = read_address(f"redis://:hunter22@127.0.0.1:{plain.port}/0")
+        with pytest.raises(StoreAwayError, match="unknown command 'AUTH'") as told:
+            await connect(address, None, timeout_s=1.0, connect_timeout_s=1.0)
+
+    assert "hunter22" not in str(told.value)
+
+
 async def test_what_comes_unasked_is_heard(redis_service: Server, client: "redis.Redis") -> None:
     heard: list[object] = []
     connection = await connect(

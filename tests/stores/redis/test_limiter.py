@@ -95,16 +95,20 @@ async def test_every_key_has_our_prefix_and_an_end(link: RedisLink, client: "red
     assert all(key.startswith("llmgw:") and ttl_ms > 0 for key, ttl_ms in kept.items())
 
 
-async def test_the_clock_is_that_of_redis(link: RedisLink) -> None:
+async def test_the_clock_is_that_of_redis(link: RedisLink, client: "redis.Redis") -> None:
     limiter = RedisLimiter(link)
-    rules = Rules(rates=(rate(600, 1),))
-    ask = Ask("a", rules, 0, 0, 30.0)
+    ask = Ask("a", Rules(rates=(rate(6, 1),)), 0, 0, 30.0)
 
+    before = client.time()
     assert (await limiter.reserve(ask))[0].allowed
-    refused, _ = await limiter.reserve(ask)
-    assert 0 < refused.retry_after_s <= 0.1
-    await anyio.sleep(refused.retry_after_s)
-    assert (await limiter.reserve(ask))[0].allowed
+    after = client.time()
+    state = client.get("llmgw:rate:requests")
+    assert isinstance(state, bytes)
+    at_us = int(state.split()[1])
+    waits_s = [(await limiter.reserve(ask))[0].retry_after_s for _ in range(2)]
+
+    assert before <= divmod(at_us, 1_000_000) <= after
+    assert 10.0 > waits_s[0] > waits_s[1] > 0
 
 
 async def test_a_redis_that_has_forgotten_everything_counts_from_the_beginning(
@@ -189,6 +193,49 @@ async def test_pitfall_023_callers_who_leave_while_redis_decides_leave_nothing_b
 
     standing = await rig.look(rules)
     assert (standing.slots, standing.spent_nusd) == ([0], [0])
+
+
+async def test_a_call_that_was_never_made_is_no_debt_of_tokens(link: RedisLink) -> None:
+    rules = Rules(rates=(rate(60, 100, unit="tokens"),))
+    rig = Rig(link)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(rig.ask, "a", rules, tokens=5000))
+        await asyncio.sleep(0)
+        group.cancel_scope.cancel()
+    await rig.settled()
+
+    assert rig.held == {}
+    # Nobody knows whether it took its 100 tokens, which come back within 100 s; those beyond it never used.
+    assert (await rig.look(rules)).rates[0].reset_s in {0.0, 100.0}
+
+
+async def test_a_purse_that_was_evicted_alone_knows_again_what_calls_in_flight_hold(
+    link: RedisLink, client: "redis.Redis"
+) -> None:
+    rules = Rules(purses=(purse(100),))
+    rig = Rig(link)
+    await rig.limiter.seed(rules.purses[0], 0)
+    await rig.ask("a", rules, nusd=30)
+    await rig.ask("b", rules, nusd=20)
+
+    client.delete("llmgw:budget:")
+    await rig.limiter.seed(rules.purses[0], 5)
+    assert (await rig.look(rules)).spent_nusd == [55]
+    await rig.settle("a", nusd=10)
+    assert (await rig.look(rules)).spent_nusd == [35]
+
+
+async def test_money_whose_holders_were_evicted_comes_back(link: RedisLink, client: "redis.Redis") -> None:
+    rules = Rules(purses=(purse(100),))
+    rig = Rig(link)
+    await rig.limiter.seed(rules.purses[0], 0)
+    await rig.ask("a", rules, nusd=30)
+
+    client.delete("llmgw:budget::held")
+    assert (await rig.look(rules)).spent_nusd == [0]
+    await rig.settle("a", nusd=10)
+    assert (await rig.look(rules)).spent_nusd == [10]
 
 
 async def test_pitfall_026_several_processes_share_one_limit(start_link: StartLink) -> None:

@@ -14,8 +14,9 @@ import trustme
 
 from llmgateway.stores.base import StoreAwayError
 from llmgateway.stores.redis.link import Command, RedisLink
+from tests.lines import Lines
 from tests.services import Server, free_port, redis_server
-from tests.stores.conftest import Lines, StartLink
+from tests.stores.conftest import StartLink
 from tests.stores.waiting import until
 
 
@@ -47,6 +48,42 @@ async def test_pitfall_081_two_round_trips_a_call_before_and_after(link: RedisLi
     assert await link.drain()
 
     assert link.round_trips == before + 2
+
+
+async def test_what_follows_a_question_goes_over_the_same_connection(
+    start_link: StartLink, client: "redis.Redis"
+) -> None:
+    link = await start_link(probe_every_s=60)
+    [asked] = await link.ask(("CLIENT", "ID"))
+
+    link.follow(("LPUSH", "llmgw:n", 1))
+    await until(lambda: client.lrange("llmgw:n", 0, -1) == [b"1"])
+
+    assert {each["id"]: each["cmd"] for each in client.client_list()}[str(asked)] == "lpush"
+
+
+async def test_what_followed_a_question_waits_when_the_connection_was_lost(
+    start_link: StartLink, redis_service: Server
+) -> None:
+    link = await start_link(timeout_s=0.05, probe_every_s=0.05)
+
+    with redis_service.hung():
+        link.follow(("SET", "llmgw:n", 1))
+        await until(lambda: not link.up)
+        link.follow(("SET", "llmgw:m", 1))
+        await link.close()
+
+    assert link.dropped == 2
+
+
+async def test_what_still_waits_at_the_end_is_counted_as_dropped(lines: Lines) -> None:
+    link = RedisLink(f"redis://127.0.0.1:{free_port()}/0", logger=lines.logger)
+    await link.connect()
+    link.send(("INCR", "llmgw:n"))
+
+    await link.close()
+
+    assert link.dropped == 1
 
 
 async def test_what_is_sent_is_told_and_counted(link: RedisLink, client: "redis.Redis") -> None:

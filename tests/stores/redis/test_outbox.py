@@ -1,6 +1,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 import redis
 
 from llmgateway.stores.redis.address import read_address
@@ -106,6 +107,20 @@ async def test_what_finds_no_room_is_dropped_and_counted(redis_service: Server) 
     sent.outbox.put((("SET", "b", large),), None)
     assert sent.outbox.dropped == 10_004
     assert not await sent.outbox.drain(0.01)
+
+
+async def test_what_was_sent_leaves_room(redis_service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmgateway.stores.redis.outbox._MOST_BYTES", 100)
+    monkeypatch.setattr("llmgateway.stores.redis.outbox._MOST_COMMANDS", 1)
+    sent = Sent(redis_service)
+    await sent.lane.opened()
+
+    for _ in range(3):
+        sent.outbox.put((("SET", "a", b"x" * 60),), None)
+        assert await sent.outbox.drain(1.0)
+
+    assert sent.outbox.dropped == 0
+    sent.lane.close()
 
 
 async def test_what_was_under_way_when_redis_hung_is_counted_as_dropped(redis_service: Server) -> None:

@@ -5,8 +5,8 @@ from llmgateway.stores.base import Store
 from llmgateway.stores.memory.limiter import MemoryLimiter
 from llmgateway.stores.redis.link import RedisLink
 from llmgateway.stores.redis.store import RedisStore
+from tests.lines import Lines
 from tests.services import Server
-from tests.stores.conftest import Lines
 from tests.stores.waiting import until
 
 

@@ -53,7 +53,6 @@ class RedisBell:
         self.fault = None
         self._heard_at = time.perf_counter()
         connection.say(("SUBSCRIBE", _CHANNEL))
-        self._own.ring_all()  # what was told meanwhile was not heard
         while not connection.lost:
             await asyncio.sleep(self._turn_s)
             if time.perf_counter() - self._heard_at > _SILENT_S:
@@ -69,5 +68,5 @@ class RedisBell:
         elif isinstance(reply, list) and reply[0] == b"message":
             self._own.ring(reply[2].decode("utf-8", "replace"))
         elif isinstance(reply, list) and reply[0] == b"subscribe":
-            # A ring between the connection and the subscription was heard by nobody.
+            # What was told from the loss of the last connection until now was not heard.
             self._own.ring_all()

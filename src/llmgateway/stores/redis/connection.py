@@ -241,7 +241,8 @@ async def connect(
         raise StoreAwayError(f"{address.shown}: {error.strerror or error}") from None
     if refused := next((reply for reply in replies if isinstance(reply, CommandError)), None):
         connection.close()
-        raise StoreAwayError(f"{address.shown}: {refused}")
+        # Who does not know AUTH repeats what followed it: the password.
+        raise StoreAwayError(f"{address.shown}: {str(refused).partition(', with args')[0]}")
     return connection
 
 

@@ -94,6 +94,11 @@ local function purse_used(purse)
     redis.call('HINCRBY', purse.key, 'held', '-' .. amount)
     held = held - amount
   end
+  if held > 0 and redis.call('EXISTS', purse.held_key) == 0 then
+    -- Its holders were evicted: nobody would ever give it back.
+    redis.call('HSET', purse.key, 'held', 0)
+    held = 0
+  end
   return tonumber(state[1]) + held
 end
 

@@ -33,7 +33,7 @@ from llmgateway.stores.redis.values import Reading
 
 _PREFIX = "llmgw:"
 _MOST_SETS = 4000
-_UNKNOWN = -1
+_UNKNOWN = _AS_ASKED = -1
 
 
 class _Set(Struct, gc=False):
@@ -133,8 +133,8 @@ class RedisLimiter:
 
     def _release(self, ask: Ask) -> None:
         """Give back slots and money of a call that may hold them; its tokens stay used, for it may hold none."""
-        command = self._command(self._settle, ask, (ask.rules, *ask.choices), ask.tokens, 0)
-        self._link.send(command)
+        # Sent like other settlements it might come first, and what it gives back be taken after it.
+        self._link.follow(self._command(self._settle, ask, (ask.rules, *ask.choices), _AS_ASKED, 0))
 
     def _decision(self, ask: Ask, reply: Any) -> Decision:
         _, verdict, at, kind, index, wait_us, levels, unknown = _checked((reply,))

@@ -101,6 +101,18 @@ class RedisLink:
         """
         self._outbox.put(commands, then)
 
+    def follow(self, *commands: Command) -> None:
+        """Send commands behind all that was asked: Redis does them after it, as it may not when they are sent.
+
+        Never waits and never raises. When the connection is lost they are sent, so that they may be done twice.
+        """
+        connection = self._asks.current
+        if connection is None:
+            self.send(*commands)
+            return
+        self.round_trips += 1
+        self._scripts.ask(connection, commands, lambda replies, _: self.send(*commands) if replies is None else None)
+
     async def connect(self) -> None:
         """Find out whether Redis answers; if not, it counts as away. Never raises."""
         try:
@@ -135,6 +147,9 @@ class RedisLink:
             self._outbox.schedule()
             await self._outbox.drain(_FAREWELL_S)
         self._outbox.give_up()
+        if (connection := self._asks.current) is not None:
+            with contextlib.suppress(StoreAwayError):
+                await connection.answers(("PING",))  # after all that followed a question
         self._asks.close()
         self._sends.close()
 

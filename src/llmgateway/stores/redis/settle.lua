@@ -1,9 +1,10 @@
--- Say what a call really used. ARGV ends with the tokens and the money; returns for each purse what is used of it now.
+-- Say what a call really used. ARGV ends with the tokens, -1 when they stay as they were asked for, and the money;
+-- returns for each purse what is used of it now.
 local real_tokens, real_price = tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
 local told = {}
 
 local function settle_rate(rate)
-  local more = rate.of_tokens and real_tokens - rate.asked or 0
+  local more = rate.of_tokens and real_tokens >= 0 and real_tokens - rate.asked or 0
   if more ~= 0 then
     read_rate(rate)
     rate.level = math.max(rate.level + more * rate.unit, 0)

@@ -10,8 +10,9 @@ from llmgateway.storage.admin.admin import AdminStorage
 from llmgateway.storage.database import open_engine
 from llmgateway.storage.ledger import insert
 from llmgateway.storage.migrations.upgrade import configuration, upgrade
+from tests.lines import Lines
 from tests.storage.admin.given import behind, deed, key_row, run_sql
-from tests.storage.conftest import Lines, opened
+from tests.storage.conftest import opened
 from tests.storage.databases import START, entry
 
 
