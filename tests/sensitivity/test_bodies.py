@@ -56,6 +56,7 @@ def test_images_are_not_looked_at() -> None:
         "data:SECRET;base64,iVBOR",
         "data:a/b SECRET;base64,iVBOR",
         "data:a/b;base64",
+        "data:a/SECRET",
     ],
 )
 def test_a_text_that_begins_like_an_image_is_a_text(text: str) -> None:
@@ -76,6 +77,14 @@ def test_contents_are_rewritten_and_nothing_else() -> None:
     assert {name: new[name] for name in ("tools", "metadata", "model")} == {
         name: BODY[name] for name in ("tools", "metadata", "model")
     }
+
+
+def test_the_older_form_of_a_tool_call_is_rewritten_as_json_too() -> None:
+    body = {"messages": [{"role": "assistant", "function_call": {"name": "SECRET", "arguments": '{"a": "SECRET"}'}}]}
+
+    (message,) = json.loads(rewritten(json.dumps(body).encode(), hide))["messages"]
+
+    assert message["function_call"] == {"name": "SECRET", "arguments": '{"a": "JSON"}'}
 
 
 def test_values_that_stay_keep_their_bytes() -> None:

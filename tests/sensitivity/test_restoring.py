@@ -152,6 +152,18 @@ async def test_what_is_held_back_comes_with_the_end_however_it_ends() -> None:
     assert b'"id":"c1"' in unsaid[-1]
 
 
+async def test_what_may_begin_a_placeholder_in_the_last_event_stands_behind_the_rest_of_it() -> None:
+    call = {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": ["'}}]}
+
+    whole = await read([event({"content": "see [EMAIL"}, "length"), DONE])
+    second = await read([event({"content": "see ["}), event({"content": "EMAIL_1] ["}, "length"), DONE])
+    called = await read([event(call, "length"), DONE], Restorer({'["': "never"}))
+
+    assert "".join(content(whole)) == "see [EMAIL"
+    assert "".join(content(second)) == "see maria@example.org ["
+    assert arguments(called) == '{"a": ["'
+
+
 async def test_what_is_held_back_comes_before_an_error() -> None:
     error = ProviderTimeoutError("too slow")
     chunks = RestoredChunks(Pieces([event({"content": "see [EMAIL"})], error), RESTORER)
@@ -177,6 +189,26 @@ async def test_choices_and_fields_do_not_mix() -> None:
 
     assert "".join(content(chunks)) == "maria@example.org[PASSxAIL_1]"
     assert "".join(content(chunks, "reasoning_content")) == "[EM"
+
+
+async def test_what_is_held_back_of_one_field_comes_when_another_goes_on() -> None:
+    chunks = await read([event({"reasoning_content": "[EM"}), event({"content": "so:"})])
+
+    assert deltas(chunks) == [{"reasoning_content": ""}, {"content": "so:", "reasoning_content": "[EM"}]
+
+
+async def test_json_stays_json_in_every_stream_that_is_some() -> None:
+    text = json.dumps({"password": "[PASSWORD_1]", "list": ["["]})
+    called = [event({"function_call": {"arguments": char}}) for char in text]
+
+    said_json = await read(said(*text), Restorer(VALUES, json_content=True))
+    function = deltas(await read([*called, DONE]))
+    cut = deltas(await read([event({"function_call": {"arguments": '{"a": "[EM'}}), event({}, "length")]))
+
+    expected = {"password": VALUES["[PASSWORD_1]"], "list": ["["]}
+    assert json.loads("".join(content(said_json))) == expected
+    assert json.loads("".join(delta["function_call"]["arguments"] for delta in function)) == expected
+    assert "".join(delta["function_call"]["arguments"] for delta in cut) == '{"a": "[EM'
 
 
 async def test_completions_have_their_values_back_too() -> None:

@@ -171,6 +171,33 @@ def test_what_overlaps_is_one_finding() -> None:
     assert [one.kind for one in found] == ["github_token"]
 
 
+def test_what_lies_within_another_finding_makes_it_no_shorter_and_the_first_row_names_it() -> None:
+    scanner = Scanner(patterns=["<.{1,40}>", "CODE-[0-9]+"])
+
+    texts = "see <to maria@example.org now>", "password: xY9!CODE-123!"
+    found = [[one for one in scanner.scan(text).findings if one.replaceable] for text in texts]
+
+    assert [[(one.kind, one.start, one.end) for one in some] for some in found] == [
+        [("custom", 4, 30)],
+        [("custom", 10, 23)],
+    ]
+
+
+def test_a_line_break_of_json_is_no_letter_of_an_address() -> None:
+    text = json.dumps("write to\nmaria@example.org")
+
+    (found,) = SCANNER.scan(text).findings
+
+    assert text[found.start : found.end] == "maria@example.org"
+
+
+def test_addresses_alone_never_reach_the_usual_threshold() -> None:
+    authors = ", ".join(f"author{number}@example.org" for number in range(50))
+
+    assert SCANNER.scan(authors).score == 0.6
+    assert not SCANNER.is_sensitive(SCANNER.scan(authors))
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 1.0])
 def test_threshold_itself_is_sensitive(threshold: float) -> None:
     scanner = Scanner(threshold)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.typing import FilteringBoundLogger
+from typing_extensions import override
 
 from llmgateway.telemetry.logs import (
     LineSink,
@@ -449,3 +450,29 @@ def test_the_standard_place_is_standard_output() -> None:
 
     assert out.getvalue() == b"line\n"
     text.detach()
+
+
+class Refusing(io.BytesIO):
+    """Takes nothing until it is told to."""
+
+    refuses = True
+
+    @override
+    def flush(self) -> None:
+        if self.refuses:
+            self.truncate(0)
+            self.seek(0)
+            raise BrokenPipeError
+
+
+def test_lines_that_nobody_took_are_told_of_once_somebody_does() -> None:
+    stream = Refusing()
+    sink = LineSink(stream)
+    sink.msg(b'{"lost": 1}')
+    stream.refuses = False
+    sink.msg(b'{"taken": 2}')
+
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == [
+        {"taken": 2},
+        {"event": "log_lines_dropped", "level": "warning", "count": 1},
+    ]

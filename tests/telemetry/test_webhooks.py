@@ -164,6 +164,7 @@ async def test_a_server_that_does_not_answer_holds_nobody_up() -> None:
             s.webhooks.send("budget.alert", DATA)
 
         assert s.webhooks.lost >= 1_999
+        assert [(line["event"], line["reason"]) for line in s.logs()] == [("webhooks_lost", "too many wait")]
         assert listener.held is not None
         listener.held.set()
         await until(lambda: s.webhooks.sent >= 1_000)
@@ -201,3 +202,15 @@ async def test_at_the_end_what_waits_is_tried_once() -> None:
             s.webhooks.send("budget.alert", DATA)
 
     assert s.webhooks.lost == 3
+
+
+async def test_the_end_does_not_wait_for_the_next_try() -> None:
+    listener = Listener([500] * 10)
+    logger = build_logger(LineSink(io.BytesIO()), level="error", log_format="json")
+    webhooks = Webhooks(to("http://hooks"), logger, waits_s=(60.0,), connect=lambda: listener)
+    webhooks.send("budget.alert", DATA)
+    await until(lambda: len(listener.heard) == 1)
+
+    await webhooks.close()
+
+    assert (webhooks.lost, len(listener.heard)) == (1, 1)

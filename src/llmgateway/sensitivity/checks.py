@@ -55,7 +55,7 @@ def luhn(digits: str) -> bool:
 def is_card(digits: str) -> bool:
     """Whether this may be a card's number: a network's first digits and length, and the checksum."""
     known = any(first.match(digits) and len(digits) in lengths for first, lengths in _CARDS)
-    return known and len(set(digits)) > 1 and luhn(digits)
+    return known and luhn(digits)
 
 
 def is_iban(text: str) -> bool:

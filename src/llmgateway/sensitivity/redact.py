@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
+from itertools import islice
 
 import msgspec
 
+from llmgateway.sensitivity.restoring import PLACEHOLDER
 from llmgateway.sensitivity.scan import Finding, Scanner
 
 # A value that was found by the name before it is taken out wherever else it stands, unless it is a short word.
@@ -22,7 +25,7 @@ class Redaction:
 
     def __init__(self, scanner: Scanner, taken: str) -> None:
         self._scanner = scanner
-        self._taken = taken
+        self._taken = frozenset(PLACEHOLDER.findall(taken))
         self._placeholders: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._found: dict[tuple[str, bool], list[tuple[int, int, str]]] = {}
@@ -46,9 +49,8 @@ class Redaction:
             pieces += [text[at:start], placeholder]
             at = end
         text = "".join((*pieces, text[at:]))
-        for value, placeholder in self._everywhere():
-            spelled = _escaped(value) if is_json else value
-            if spelled in text:
+        for value, placeholder in self._everywhere:
+            for spelled in _escaped(value) if is_json else (value,):
                 text = text.replace(spelled, placeholder)
         return text
 
@@ -65,11 +67,13 @@ class Redaction:
             self._placeholders[value] = placeholder
         return self._placeholders[value]
 
+    @cached_property
     def _everywhere(self) -> list[tuple[str, str]]:
+        # Once for all texts, when each of them was looked through.
         names = "".join(self._placeholders.values())
-        known = [pair for pair in self._placeholders.items() if len(pair[0]) >= _LEAST_CHARS and pair[0] not in names]
+        known = (pair for pair in self._placeholders.items() if len(pair[0]) >= _LEAST_CHARS and pair[0] not in names)
         # The longest first: one may be the beginning of another.
-        return sorted(known[:_MOST_EVERYWHERE], key=lambda pair: -len(pair[0]))
+        return sorted(islice(known, _MOST_EVERYWHERE), key=lambda pair: -len(pair[0]))
 
 
 def _unescaped(value: str) -> str:
@@ -81,5 +85,6 @@ def _unescaped(value: str) -> str:
         return value
 
 
-def _escaped(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)[1:-1]
+def _escaped(value: str) -> set[str]:
+    """Give what JSON may write for a text: many a client's library writes ASCII alone."""
+    return {json.dumps(value, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}

@@ -10,7 +10,7 @@ import msgspec
 from llmgateway.errors import GatewayError
 from llmgateway.wire.sse import payload, split_events
 
-_PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*_[0-9]+\]")
+PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*_[0-9]+\]")
 # A string of JSON, and whether it is a tool call's arguments: JSON once more. Quotes within texts are escaped.
 _STRING = re.compile(rb'("arguments"\s*:\s*)?("content"\s*:\s*)?"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 # What a placeholder, or its beginning at the end of a text, looks like within an event.
@@ -48,7 +48,7 @@ class Restorer:
     def text(self, text: str, *, is_json: bool = False) -> str:
         """Put everything back into a text; one that is JSON stays JSON."""
         values = self._escaped if is_json else self._values
-        return _PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
+        return PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
 
     def body(self, body: bytes) -> bytes:
         """Put everything back into a whole answer; all other bytes stay what they were."""
@@ -70,7 +70,7 @@ class Restorer:
         before, within = (found[1] or b"") + (found[2] or b""), found[3].decode()
         is_json = bool(found[1]) or (bool(found[2]) and self.json_content)
         values = self._escaped if is_json else self._values
-        new = _PLACEHOLDER.sub(lambda one: _escape(values[one[0]]) if one[0] in values else one[0], within)
+        new = PLACEHOLDER.sub(lambda one: _escape(values[one[0]]) if one[0] in values else one[0], within)
         return before + b'"' + new.encode() + b'"'
 
 
@@ -137,21 +137,21 @@ class RestoredChunks:
         index = choice.get("index", 0)
         delta = choice.get("delta")
         texts = _texts_of(delta, index) if isinstance(delta, dict) else _texts_of(choice, index, ("text",))
+        finished = choice.get("finish_reason") is not None
         changed = False
         for channel, place, name in texts:
-            new = self._passed(channel, place[name])
+            new = self._passed(channel, place[name], finished=finished)
             changed = changed or new != place[name]
             place[name] = new
-        finished = choice.get("finish_reason") is not None
         spoken = {channel for channel, _, _ in texts}
         for channel in [one for one in self._held if one[0] == index and (finished or (spoken and one not in spoken))]:
             _add(choice, channel, self._held.pop(channel))
             changed = True
         return changed
 
-    def _passed(self, channel: Channel, text: str) -> str:
+    def _passed(self, channel: Channel, text: str, *, finished: bool) -> str:
         text = self._held.pop(channel, "") + text
-        if held := self._restorer.unfinished(text):
+        if not finished and (held := self._restorer.unfinished(text)):
             self._held[channel] = text[-held:]
             text = text[:-held]
         return self._restorer.text(text, is_json=self._is_json(channel))

@@ -75,6 +75,7 @@ class Webhooks:
         self._wake = threading.Event()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+        self._full = False
         self.sent = 0
         self.lost = 0
 
@@ -89,7 +90,13 @@ class Webhooks:
             return
         if len(self._waiting) >= _MOST_WAITING:
             self.lost += 1
+            if not self._full:
+                self._full = True
+                self._logger.warning(
+                    "webhooks_lost", events=1, reason="too many wait", effect="further ones too, until some are sent"
+                )
             return
+        self._full = False
         # As the specification has it: `type`, `timestamp` of the event itself, `data`.
         body = msgspec.json.encode({"type": event, "timestamp": datetime.now(UTC), "data": fields})
         self._waiting.append(_Event(new_id("msg"), event, body))

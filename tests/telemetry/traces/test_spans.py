@@ -1,6 +1,7 @@
 """The spans of a request that is over."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -136,6 +137,17 @@ def test_a_model_name_that_nobody_knows_may_be_a_key() -> None:
     exchange = traced(call=Call("chat", "sk-planted1234567890", b"{}"), status=404, error_code="model_not_found")
 
     assert "sk-planted" not in str([span.attributes for span in spans_of(exchange)])
+
+
+def test_nor_is_it_told_by_an_attempt_with_such_a_name_or_by_the_providers_echo_of_it() -> None:
+    made_up = replace(MAIN, model="sk-planted1234567890" * 100)
+    reply = Complete(b"{}", model=made_up.model)
+    exchange = traced((made_up, 1.0, "ok"), model_label="other", upstream_model=made_up.model, reply=reply)
+
+    spans = spans_of(exchange)
+
+    assert "sk-planted" not in str([(span.name, span.attributes) for span in spans])
+    assert all(len(span.name) < 300 for span in spans)
 
 
 def test_content_is_told_only_when_asked_for() -> None:

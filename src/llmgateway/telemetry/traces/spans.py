@@ -74,15 +74,16 @@ class _Frame:
 
     def attempt(self, attempt: Attempt, parent_id: int) -> Span:
         operation = OPERATIONS[self._exchange.operation or "chat"]
+        model = _model_name(self._exchange, attempt.model)
         span = Span(
             self._trace.trace_id,
             attempt.span_id or new_span_id(),
             parent_id,
-            f"{operation} {attempt.model}",
+            f"{operation} {model}",
             CLIENT,
             self.at_ns(attempt.started),
             self.at_ns(self._ended if attempt.ended is None else attempt.ended),
-            {"gen_ai.operation.name": operation},
+            {"gen_ai.operation.name": operation, "gen_ai.request.model": model},
             [],
             self._trace.state,
         )
@@ -152,7 +153,7 @@ def _add_answer(attributes: Attributes, exchange: Exchange) -> None:
     if (reply := exchange.reply) is None:
         return
     if model := reply.model or exchange.upstream_model:
-        attributes["gen_ai.response.model"] = model[:_MAX_TEXT_CHARS]
+        attributes["gen_ai.response.model"] = _model_name(exchange, model)
     if exchange.operation != "embedding":
         attributes |= ending(reply)
     if isinstance(reply, Streamed) and exchange.attempts and (first := exchange.attempts[-1].first_chunk):
@@ -176,7 +177,6 @@ def _add_usage(attributes: Attributes, exchange: Exchange) -> None:
 def _fill_attempt(span: Span, attempt: Attempt) -> None:
     attributes, account = span.attributes, attempt.deployment.account
     attributes["gen_ai.provider.name"] = provider_name(account.provider)
-    attributes["gen_ai.request.model"] = attempt.model
     attributes["llmgateway.account"] = account.name
     attributes |= _server_of(account.api_base)
     if attempt.upstream_status is not None:
