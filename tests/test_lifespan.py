@@ -1,7 +1,17 @@
 import asyncio
+import io
 import os
 import signal
+from pathlib import Path
 
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from starlette.types import Message, Receive, Scope, Send
+
+from llmgateway.catalog.source import CatalogSource
+from llmgateway.lifespan import Application, State
+from llmgateway.telemetry.logs import LineSink, build_logger
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.upstreams.server import Player
@@ -65,16 +75,17 @@ async def test_pitfall_088_a_changed_catalog_serves_new_calls_while_old_ones_fin
 
 async def test_pitfall_093_a_faulty_catalog_leaves_the_old_one_serving(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog)
+    await ready(served)
 
     served.catalog_file.write_text("models: [{nam: chat}]")
     line = await served.logged("catalog_reload_failed", within_s=2)
     answer = await served.client.post("/v1/chat/completions", json=CHAT)
-    ready = await served.client.get("/health/ready")
+    probed = await served.client.get("/health/ready")
 
     assert line["level"] == "error"
     assert "gateway.yaml:1" in line["faults"][0]
-    assert (answer.status_code, ready.status_code) == (200, 200)
-    assert ready.json()["checks"]["config"] != "ok"
+    assert (answer.status_code, probed.status_code) == (200, 200)
+    assert probed.json()["checks"]["config"] != "ok"
 
 
 async def test_a_hangup_signal_reloads_the_catalog(gateway: Serve, catalog: str) -> None:
@@ -83,3 +94,38 @@ async def test_a_hangup_signal_reloads_the_catalog(gateway: Serve, catalog: str)
     os.kill(os.getpid(), signal.SIGHUP)
 
     await served.logged("catalog_reloaded", within_s=2)
+
+
+async def test_what_was_opened_is_closed_when_something_beside_the_requests_fails(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    def report(event: str, /, **_: object) -> None:
+        raise AssertionError(event)
+
+    def beside(group: TaskGroup) -> None:
+        group.start_soon(fail)
+
+    logger = build_logger(LineSink(io.BytesIO()), level="debug", log_format="json")
+    state = State(logger, CatalogSource(tmp_path / "none.yaml", {}, report), grace_s=1)
+
+    async def fail() -> None:
+        raise OSError("the disk is gone")
+
+    async def close() -> None:
+        closed.append("closed")
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(_: Message) -> None:
+        await anyio.sleep_forever()
+
+    async def serve(_: Scope, __: Receive, ___: Send) -> None:
+        raise AssertionError
+
+    application = Application(serve, state, beside, close)
+
+    with pytest.RaisesGroup(OSError):
+        await application({"type": "lifespan"}, receive, send)
+
+    assert closed == ["closed"]

@@ -68,6 +68,7 @@ async def test_a_data_folder_that_cannot_be_written_ends_the_start_with_its_name
 
     ran = await anyio.run_process(command, cwd=tmp_path, check=False)
 
+    assert b'"serving"' not in ran.stdout
     (line,) = [json.loads(line) for line in ran.stdout.splitlines() if b"cannot_start" in line]
     assert ran.returncode == 1
     assert "data/journal" in line["reason"]

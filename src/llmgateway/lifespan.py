@@ -68,13 +68,15 @@ class Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        with _heard(self.state):
-            async with anyio.create_task_group() as group:
-                self._beside(group)
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-                group.cancel_scope.cancel()
-        await self._close()
+        try:
+            with _heard(self.state):
+                async with anyio.create_task_group() as group:
+                    self._beside(group)
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+                    group.cancel_scope.cancel()
+        finally:
+            await self._close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

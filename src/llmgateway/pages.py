@@ -62,6 +62,7 @@ def _health(
     probes: dict[str, Any] = {
         "draining": lambda: state.draining,
         "catalog_fault": lambda: served.fault,
+        "catalog_whole": lambda: served.whole,
         "checks": checks,
     }
     parts: dict[str, health_detailed.Part] = {

@@ -132,7 +132,7 @@ class Protection:
         group.start_soon(self.store.run)
         group.start_soon(self._flights.run)
         group.start_soon(self._repeats.run)
-        group.start_soon(self._watch.run)
+        group.start_soon(self._listen)
         group.start_soon(self._rows.run)
         group.start_soon(self.trail.run)
         group.start_soon(self._used.run)
@@ -140,6 +140,11 @@ class Protection:
         group.start_soon(self.budgets.run, self.store.values)
         group.start_soon(self.spending.reread, self._counts_apart)
         group.start_soon(self._look_at_cache)
+
+    async def _listen(self) -> None:
+        # Nothing can be heard before that, and what was written earlier is to be known right then.
+        await self._recording.storage.opened.wait()
+        await self._watch.run()
 
     async def close(self) -> None:
         """Bring away what waits, each part within two seconds."""

@@ -20,7 +20,7 @@ from llmgateway import __version__
 from llmgateway.answering import Protocol
 from llmgateway.app import create_app, workers_folder
 from llmgateway.lifespan import settle
-from llmgateway.settings import Settings, warnings, without_effect
+from llmgateway.settings import Settings, name_of, warnings, without_effect
 from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
 
 _BACKLOG = 2048
@@ -41,17 +41,17 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     try:
         listening = bind(settings.host, settings.port, stalled_s=settings.request_timeout_s)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = f"{error.strerror or error}; free it, or set another {name_of('host')} or {name_of('port')}"
         logger.critical("cannot_listen", host=settings.host, port=settings.port, reason=reason)
         sink.close()
         return 1
-    _say_hello(logger, settings, listening)
     try:
         config = _configured(settings, environ, logger, reload=reload)
     except OSError as error:
         logger.critical("cannot_start", reason=str(error))
         sink.close()
         return 1
+    _say_hello(logger, settings, listening)
     raise_file_limit()
     # uvicorn sends itself the signal it ended by once more, and an orderly end is no failure.
     signal.signal(signal.SIGTERM, _leave)

@@ -22,9 +22,16 @@ def ask(
     method: str = "GET",
     draining: bool = False,
     fault: str | None = None,
+    whole: bool = True,
     checks: dict[str, Check] | None = None,
 ) -> httpx2.Response:
-    served = routes("1.2.3", draining=lambda: draining, catalog_fault=lambda: fault, checks=checks)
+    served = routes(
+        "1.2.3",
+        draining=lambda: draining,
+        catalog_fault=lambda: fault,
+        catalog_whole=lambda: whole,
+        checks=checks,
+    )
     with TestClient(Starlette(routes=served)) as client:
         return client.request(method, path)
 
@@ -133,3 +140,10 @@ def test_every_body_is_json() -> None:
     bodies: list[Any] = [json.loads(ask(path).content) for path in ["/health", *LIVE, *READY]]
 
     assert all("status" in body for body in bodies)
+
+
+def test_until_the_catalog_is_whole_nothing_is_sent_here() -> None:
+    answer = ask("/health/ready", whole=False, checks={"database": check(result=True)})
+
+    assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+    assert answer.json()["checks"]["config"] == "what administrators added is not read yet"

@@ -148,3 +148,21 @@ async def test_a_call_that_is_refused_before_its_body_is_read_is_a_model_call_al
 
     assert scope["exchange"].operation == OPERATIONS[path]
     assert (b"x-attempts", b"0") in scope["exchange"].headers()
+
+
+async def test_a_refused_method_is_told_of_every_method_that_the_path_takes() -> None:
+    async def read(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("read")
+
+    async def remove(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"removed {request.path_params['id']}")
+
+    pages = [Route("/keys/{id}", read, methods=["GET"]), Route("/keys/{id}", remove, methods=["DELETE"])]
+    served, client = Paths({}, pages), Client()
+
+    await served(scope_of("DELETE", "/keys/7"), client.receive, client.send)
+    with pytest.raises(HTTPException) as refused:
+        await served(scope_of("PUT", "/keys/7"), client.receive, client.send)
+
+    assert client.body == b"removed 7"
+    assert set((refused.value.headers or {})["Allow"].split(", ")) == {"DELETE", "GET", "HEAD"}

@@ -143,7 +143,7 @@ async def test_pitfall_093_a_vanished_file_leaves_the_old_one_serving(path: Path
     await source.look()
 
     assert source.current.resolve("chat") is not None
-    assert source.fault == f"{path}: the file is gone; put it back"
+    assert source.fault == f"{path}: there is no such file, or no longer; put it there"
 
 
 async def test_a_missing_variable_in_a_new_file_leaves_the_old_one_serving(path: Path, source: CatalogSource) -> None:
@@ -295,5 +295,28 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, path: Path) -> No
         read_catalog(path, {})
     with pytest.raises(CatalogError, match="cannot be read"):
         read_catalog(tmp_path, {})
-    with pytest.raises(CatalogError, match="gone"):
+    with pytest.raises(CatalogError, match="no such file"):
         read_catalog(tmp_path / "none.yaml", {}, required=True)
+
+
+async def test_the_catalog_is_whole_once_the_first_rows_are_served(source: CatalogSource) -> None:
+    await source.look()
+    assert not source.whole
+
+    source.set_rows(ROWS)
+    assert not source.whole
+    await source.look()
+    assert source.whole
+
+    source.set_rows(NO_ROWS)
+    assert source.whole
+
+
+async def test_the_catalog_is_whole_when_there_are_no_rows(source: CatalogSource) -> None:
+    source.set_rows(NO_ROWS)
+    async with anyio.create_task_group() as group:
+        group.start_soon(source.watch)
+        with anyio.fail_after(5):
+            while not source.whole:  # noqa: ASYNC110  nothing tells it
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()

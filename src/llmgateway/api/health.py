@@ -25,6 +25,7 @@ def routes(
     *,
     draining: Callable[[], bool],
     catalog_fault: Callable[[], str | None],
+    catalog_whole: Callable[[], bool] = lambda: True,
     checks: Mapping[str, Check] | None = None,
 ) -> list[Route]:
     """Serve the probes.
@@ -33,6 +34,7 @@ def routes(
         version: The gateway's.
         draining: Whether the process was told to end: then it is alive, but not ready.
         catalog_fault: Why the last reload failed, or `None`. The catalog of before goes on serving, so it stays ready.
+        catalog_whole: Whether what administrators added to the catalog was read; until then it is not ready.
         checks: By the part's name (`database`, `redis`, `queue`); a part that is not given is not configured.
     """
 
@@ -44,7 +46,9 @@ def routes(
         return answer({"status": "alive"})
 
     async def ready(_: Request) -> Response:
-        status, shown = await readiness(draining=draining, catalog_fault=catalog_fault, checks=checks)
+        status, shown = await readiness(
+            draining=draining, catalog_fault=catalog_fault, catalog_whole=catalog_whole, checks=checks
+        )
         return answer({"status": status, "checks": shown})
 
     return [
@@ -55,14 +59,21 @@ def routes(
 
 
 async def readiness(
-    *, draining: Callable[[], bool], catalog_fault: Callable[[], str | None], checks: Mapping[str, Check] | None
+    *,
+    draining: Callable[[], bool],
+    catalog_fault: Callable[[], str | None],
+    catalog_whole: Callable[[], bool],
+    checks: Mapping[str, Check] | None,
 ) -> tuple[str, dict[str, str]]:
     """Say whether requests may come, `ready`, `not_ready` or `draining`, and what each part said."""
     results = await run_checks(checks or {})
     shown = dict.fromkeys(_PARTS, "not configured") | {part: text for part, (_, text) in results.items()}
     # The reason names files of the host: it is in the log, for those who may read that.
     shown["config"] = "ok" if catalog_fault() is None else "reload failed, the previous catalog is served"
-    status = "ready" if all(is_ready for is_ready, _ in results.values()) else "not_ready"
+    if not catalog_whole():
+        shown["config"] = "what administrators added is not read yet"
+    is_ready = catalog_whole() and all(is_ready for is_ready, _ in results.values())
+    status = "ready" if is_ready else "not_ready"
     return "draining" if draining() else status, shown
 
 

@@ -23,6 +23,7 @@ def routes(
     *,
     draining: Callable[[], bool],
     catalog_fault: Callable[[], str | None],
+    catalog_whole: Callable[[], bool] = lambda: True,
     checks: Mapping[str, Check] | None = None,
     providers: Callable[[], Mapping[str, object]],
     parts: Mapping[str, Part],
@@ -30,14 +31,16 @@ def routes(
     """Serve `/health/detailed`; 503 only when not ready.
 
     Args:
-        version, draining, catalog_fault, checks: As for the probes.
+        version, draining, catalog_fault, catalog_whole, checks: As for the probes.
         providers: What is known of each account, by its name.
         parts: By name (`cache`, `rate_limiter`, `queue`, `ledger`, `catalog`); one that is not given is not configured.
     """
     started = time.perf_counter()
 
     async def detailed(_: Request) -> Response:
-        status, shown = await readiness(draining=draining, catalog_fault=catalog_fault, checks=checks)
+        status, shown = await readiness(
+            draining=draining, catalog_fault=catalog_fault, catalog_whole=catalog_whole, checks=checks
+        )
         return answer(
             {
                 "status": status,

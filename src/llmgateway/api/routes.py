@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from starlette.routing import BaseRoute, Router
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmgateway.api.calls import ModelCalls, ReplyTimes, Started
@@ -40,7 +42,7 @@ class Paths:
 
     def __init__(self, calls: Mapping[str, ASGIApp], pages: Sequence[BaseRoute]) -> None:
         self._calls = dict(calls)
-        self._pages = Router(routes=pages, redirect_slashes=False)
+        self._pages = Router(routes=together(pages), redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -51,3 +53,23 @@ class Paths:
         # What Starlette does for its own applications; the router raises for unknown paths when it sees one.
         scope["app"] = self
         await serve(scope, receive, send)
+
+
+def together(pages: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """Make one route of all that serve the same path, so that a refused method is told of each that is served."""
+    found: dict[str, list[Route]] = {}
+    for page in pages:
+        if isinstance(page, Route):
+            found.setdefault(page.path, []).append(page)
+    others = [page for page in pages if not isinstance(page, Route)]
+    return [*(one[0] if len(one) == 1 else _by_method(one) for one in found.values()), *others]
+
+
+def _by_method(routes: Sequence[Route]) -> Route:
+    endpoints = {method: route.endpoint for route in routes for method in sorted(route.methods or ())}
+
+    async def endpoint(request: Request) -> Response:
+        response: Response = await endpoints[request.method](request)
+        return response
+
+    return Route(routes[0].path, endpoint, methods=list(endpoints))

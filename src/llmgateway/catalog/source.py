@@ -45,6 +45,8 @@ class CatalogSource:
         self._stamp = _stamp(path)
         self._had_file = self._stamp is not None
         self._rows = self._served_rows = NO_ROWS
+        self._rows_read = False
+        self.whole = False  # once the first rows are served: before that, models that administrators added are unknown
         self._text = _read_text(path, required=False)  # as it was when it was last right
         self.current: Catalog = self._made(self._text)
         self.fault: str | None = None
@@ -57,8 +59,11 @@ class CatalogSource:
 
     def set_rows(self, rows: Rows) -> None:
         """Serve these rows beside the file, as soon as `watch` has made the catalog of them."""
+        self._rows_read = True
         if rows != self._rows:
             self._rows = rows
+            self._woken.set()
+        elif not self.whole:
             self._woken.set()
 
     def preview(self, text: str | None) -> Catalog:
@@ -93,6 +98,7 @@ class CatalogSource:
         if self._rows is not self._served_rows:
             # Also while the file is faulty: what administrators take away must go.
             await self._serve(self._text)
+        self.whole = self.whole or self._rows_read
 
     async def _reload(self) -> None:
         try:
@@ -130,7 +136,7 @@ def _read_text(path: Path, *, required: bool) -> str | None:
         return path.read_text("utf-8")
     except FileNotFoundError as error:
         if required:
-            raise CatalogError([f"{path}: the file is gone; put it back"]) from error
+            raise CatalogError([f"{path}: there is no such file, or no longer; put it there"]) from error
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogError([f"{path}: cannot be read ({error}); it must be a readable UTF-8 file"]) from error

@@ -245,6 +245,8 @@ def _prove(folder: Path, name: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
-            error.errno, f"{folder}: the usage ledger's journal must be written here, and cannot be ({reason})"
+            error.errno,
+            f"{folder}: the usage ledger's journal must be written here, and cannot be ({reason}): "
+            "let this user write it, or set another LLMGATEWAY_DATA_DIR",
         ) from error
     proof.remove()
