@@ -14,7 +14,8 @@ JSON = dict[str, Any]
 
 _FORM = """
 <h2 id="try-it">Try it</h2>
-<p>Asks this gateway from your browser. The demo models need no key.</p>
+<p>Asks this gateway from your browser, in auth mode <code>none</code>; otherwise use a client that sends your key.
+The demo models need no provider.</p>
 <form id="try">
 <label for="model">Model</label>
 <input id="model" name="model" value="demo/echo" list="models" autocomplete="off" spellcheck="false" required>

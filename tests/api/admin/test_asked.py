@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from llmgateway.api.admin.asked import (
     budget_asked,
     checked,
     deed,
-    instant_asked,
     limits_asked,
     page_asked,
     text_asked,
@@ -101,19 +99,6 @@ def test_pages_begin_with_one() -> None:
     for query in (b"page=0", b"page=x", b"page_size=101", b"page=-1", b"page=9999999999", b"page=%D9%A3", b"pag=1"):
         with pytest.raises(InvalidRequestError):
             page_asked(asked(query))
-
-
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [
-        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
-        ("2026-11-01T12:00:00Z", datetime(2026, 11, 1, 12, tzinfo=UTC)),
-        ("2026-11-01T12:00:00+01:00", datetime(2026, 11, 1, 11, tzinfo=UTC)),
-        ("", None),
-    ],
-)
-def test_a_moment_is_a_day_or_has_its_offset(text: str, at: datetime | None) -> None:
-    assert instant_asked(asked(f"from={text}".encode()), "from") == at
 
 
 def test_a_parameter_is_short_and_printable() -> None:

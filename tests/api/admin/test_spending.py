@@ -57,6 +57,26 @@ async def test_each_budget_is_asked_for_its_own_period() -> None:
     assert [start for _, _, start in books.asked] == [MONTH, datetime(1970, 1, 1, tzinfo=UTC)]
 
 
+class SlowBooks(Books):
+    """Sums up for as long as it is let, but for the first."""
+
+    @override
+    async def spent_nusd(self, scope: Scope, owner: str, start: datetime) -> int:
+        found = await super().spent_nusd(scope, owner, start)
+        if len(self.asked) > 1:
+            await anyio.sleep_forever()
+        return found
+
+
+async def test_all_sums_of_a_list_together_are_waited_for_no_longer_than_one() -> None:
+    standings = Standings(AwayLimiter(), SlowBooks(), now=lambda: NOW, limit_s=0.1)
+
+    with anyio.fail_after(0.9):
+        found = await standings([("key", str(at), Budget(9)) for at in range(10)])
+
+    assert found == [Spent(2.0, NEXT_MONTH), *[Spent(None, NEXT_MONTH)] * 9]
+
+
 async def test_a_sum_that_cannot_be_had_now_is_not_known() -> None:
     standings = Standings(AwayLimiter(), Books(away=True), now=lambda: NOW)
 

@@ -1,12 +1,22 @@
 import asyncio
 import threading
+from datetime import UTC, datetime
 
 import anyio
 import msgspec
 import pytest
 from starlette.requests import Request
 
-from llmgateway.api.ledger.asking import EVERYTHING, Reach, answer_in_time, own_reach_of, reach_of, rendered, short
+from llmgateway.api.ledger.asking import (
+    EVERYTHING,
+    Reach,
+    answer_in_time,
+    instant_asked,
+    own_reach_of,
+    reach_of,
+    rendered,
+    short,
+)
 from llmgateway.caller import ANYONE, Caller
 from llmgateway.errors import InvalidRequestError, LedgerAwayError
 from llmgateway.keys.modes import ADMIN
@@ -134,3 +144,20 @@ def test_what_a_client_wrote_is_quoted_and_never_long() -> None:
     assert short("abc") == "`abc`"
     assert short("a" * 100) == f"`{'a' * 100}`"
     assert len(short("a" * 1_000_000)) == 103
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T12:00:00Z", datetime(2026, 11, 1, 12, tzinfo=UTC)),
+        ("2026-11-01T12:00:00+01:00", datetime(2026, 11, 1, 11, tzinfo=UTC)),  # its plus sign is not escaped
+        ("2026-11-01 12:00:00Z", datetime(2026, 11, 1, 12, tzinfo=UTC)),
+        ("2026-11-01 12:00:00+01:00", datetime(2026, 11, 1, 11, tzinfo=UTC)),
+        ("", None),
+    ],
+)
+def test_a_moment_is_a_day_or_has_its_offset(text: str, at: datetime | None) -> None:
+    request = Request(scope_of(query_string=f"from={text}".encode()))
+
+    assert (instant_asked(request, "from"), instant_asked(request, "to")) == (at, None)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -195,24 +194,3 @@ def text_in_query(request: Request, name: str) -> str | None:
     if text and not (text.isprintable() and len(text) <= 256):  # noqa: PLR2004  as long as any id
         raise InvalidRequestError(f"`{name}` is {short(text)}: it must be printable and short.", param=name)
     return text or None
-
-
-def instant_asked(request: Request, name: str) -> datetime | None:
-    """Give a moment that is asked for: a day in UTC, or an instant with its offset. Raises: InvalidRequestError."""
-    text = request.query_params.get(name)
-    if not text:
-        return None
-    try:
-        # A plus sign that nobody escaped arrives as a space.
-        at = datetime.fromisoformat(text.replace(" ", "+"))
-        if at.tzinfo is None and at.time() == time() and len(text) == len("2026-11-01"):
-            at = at.replace(tzinfo=UTC)
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass  # told below, together with a time that has no offset
-    raise InvalidRequestError(
-        f"`{name}` is {short(text)}: write a day, such as 2026-11-01 (UTC), or an instant with its offset, "
-        "such as 2026-11-01T12:00:00Z.",
-        param=name,
-    )

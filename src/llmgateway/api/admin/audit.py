@@ -6,9 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmgateway.api.admin.asked import admin_only, instant_asked, page_asked, text_in_query
+from llmgateway.api.admin.asked import admin_only, page_asked, text_in_query
 from llmgateway.api.admin.shown import audit_shown, listed
 from llmgateway.api.admin.writing import in_time
+from llmgateway.api.ledger.asking import instant_asked
 from llmgateway.storage.admin.admin import AdminStorage
 
 

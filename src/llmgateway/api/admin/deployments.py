@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from llmgateway.api.admin.asked import Body, Line, admin_only, body_asked, deed, page_asked
 from llmgateway.api.admin.shown import deployment_shown, json_answer, listed, removed
-from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced
+from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
 from llmgateway.catalog.check import nearest
 from llmgateway.catalog.schema import Count, ModelName, PricesEntry, Probe, Text, Tier
@@ -108,10 +108,7 @@ class _Deployments:
 
     async def read(self, request: Request) -> Response:
         admin_only(request)
-        deployment_id: str = request.path_params["deployment_id"]
-        row = await in_time(partial(self._storage.deployment, deployment_id))
-        if row is None:
-            raise not_there("deployment", deployment_id)
+        row = await there("deployment", request.path_params["deployment_id"], self._storage.deployment)
         return json_answer(deployment_shown(row))
 
     async def change(self, request: Request) -> Response:

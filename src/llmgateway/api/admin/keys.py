@@ -26,8 +26,8 @@ from llmgateway.api.admin.asked import (
     text_in_query,
 )
 from llmgateway.api.admin.shown import UNKNOWN, json_answer, key_shown, listed, moment, removed
-from llmgateway.api.admin.spending import Spending
-from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced
+from llmgateway.api.admin.spending import Spending, spent_of
+from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
 from llmgateway.catalog.check import nearest
 from llmgateway.catalog.schema import Tier
@@ -133,17 +133,12 @@ class _Keys:
         number, size = page_asked(request, ("organization_id",))
         organization_id = text_in_query(request, "organization_id")
         page = await in_time(partial(self._storage.keys, organization_id, number, size))
-        budgets = [("key", row.id, row.budget) for row in page.rows if row.budget is not None]
-        spent = dict(zip((key_id for _, key_id, _ in budgets), await self._spending(budgets), strict=True))  # type: ignore[arg-type]
+        spent = await spent_of(self._spending, "key", page.rows)
         return listed((key_shown(row, spent.get(row.id, UNKNOWN)) for row in page.rows), page, number, size)
 
     async def read(self, request: Request) -> Response:
         admin_only(request)
-        key_id: str = request.path_params["key_id"]
-        row = await in_time(partial(self._storage.key, key_id))
-        if row is None:
-            raise not_there("key", key_id)
-        return json_answer(await self._shown(row))
+        return json_answer(await self._shown(await there("key", request.path_params["key_id"], self._storage.key)))
 
     async def change(self, request: Request) -> Response:
         key_id: str = request.path_params["key_id"]
@@ -199,10 +194,8 @@ class _Keys:
         return row
 
     async def _shown(self, row: KeyRow) -> dict[str, Any]:
-        if row.budget is None:
-            return key_shown(row)
-        (spent,) = await self._spending([("key", row.id, row.budget)])
-        return key_shown(row, spent)
+        spent = await spent_of(self._spending, "key", [row])
+        return key_shown(row, spent.get(row.id, UNKNOWN))
 
     async def _check(self, body: KeyChange) -> None:
         """Refuse what would name something that is not there."""

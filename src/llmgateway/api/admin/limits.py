@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from llmgateway.api.admin.asked import Body, Id, admin_only, body_asked, deed, text_in_query
 from llmgateway.api.admin.shown import json_answer
-from llmgateway.api.admin.writing import in_time, not_there, of_store
+from llmgateway.api.admin.writing import in_time, of_store, there
 from llmgateway.api.ledger.asking import known_only
 from llmgateway.api.ledger.shown import usd
 from llmgateway.caller import Caller
@@ -95,15 +95,10 @@ class _Found:
     async def _key(self, key_id: str) -> Caller:
         if key_id.startswith(_SHARED):  # of the settings, so that nothing is written of it
             return Caller(kind="shared", key_id=key_id)
-        row = await in_time(partial(self._storage.key, key_id))
-        if row is None:
-            raise not_there("key", key_id)
-        return caller_of(row, None)
+        return caller_of(await there("key", key_id, self._storage.key), None)
 
     async def _organization(self, organization_id: str) -> Caller:
-        row = await in_time(partial(self._storage.organization, organization_id))
-        if row is None:
-            raise not_there("organization", organization_id)
+        row = await there("organization", organization_id, self._storage.organization)
         return Caller(
             kind="client",
             organization=organization_id,

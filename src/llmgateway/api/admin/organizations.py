@@ -24,8 +24,8 @@ from llmgateway.api.admin.asked import (
     page_asked,
 )
 from llmgateway.api.admin.shown import UNKNOWN, json_answer, listed, organization_shown, removed
-from llmgateway.api.admin.spending import Owned, Spending
-from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced
+from llmgateway.api.admin.spending import Spending, spent_of
+from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
 from llmgateway.catalog.schema import Tier
 from llmgateway.errors import ConflictError, InvalidRequestError
@@ -92,17 +92,13 @@ class _Organizations:
         admin_only(request)
         number, size = page_asked(request)
         page = await in_time(partial(self._storage.organizations, number, size))
-        budgets: list[Owned] = [("organization", row.id, row.budget) for row in page.rows if row.budget is not None]
-        spent = dict(zip((owner for _, owner, _ in budgets), await self._spending(budgets), strict=True))
+        spent = await spent_of(self._spending, "organization", page.rows)
         return listed((organization_shown(row, spent.get(row.id, UNKNOWN)) for row in page.rows), page, number, size)
 
     async def read(self, request: Request) -> Response:
         admin_only(request)
         organization_id: str = request.path_params["organization_id"]
-        row = await in_time(partial(self._storage.organization, organization_id))
-        if row is None:
-            raise not_there("organization", organization_id)
-        return json_answer(await self._shown(row))
+        return json_answer(await self._shown(await there("organization", organization_id, self._storage.organization)))
 
     async def change(self, request: Request) -> Response:
         organization_id: str = request.path_params["organization_id"]
@@ -137,10 +133,8 @@ class _Organizations:
         return removed(organization_id)
 
     async def _shown(self, row: OrganizationRow) -> dict[str, Any]:
-        if row.budget is None:
-            return organization_shown(row)
-        (spent,) = await self._spending([("organization", row.id, row.budget)])
-        return organization_shown(row, spent)
+        spent = await spent_of(self._spending, "organization", [row])
+        return organization_shown(row, spent.get(row.id, UNKNOWN))
 
 
 def _values(body: OrganizationChange) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from llmgateway.api.admin.asked import Body, Line, admin_only, body_asked, deed, page_asked
 from llmgateway.api.admin.shown import json_answer, listed, provider_shown, removed
-from llmgateway.api.admin.writing import Changed, every_row, in_time, not_there, replaced
+from llmgateway.api.admin.writing import Changed, every_row, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
 from llmgateway.catalog.check import nearest
 from llmgateway.catalog.model import SecurityLevel
@@ -113,7 +113,7 @@ class _Providers:
         origin = self._catalog().origins.get(body.name, "database")
         if origin != "database":
             raise ConflictError(
-                f"There is a provider {short(body.name)} already, from the {origin.replace('_', '-')}: "
+                f"There is a provider {short(body.name)} already, from elsewhere ({origin.replace('_', '-')}): "
                 "choose another name, or change it there.",
                 code="already_exists",
             )
@@ -133,11 +133,7 @@ class _Providers:
 
     async def read(self, request: Request) -> Response:
         admin_only(request)
-        name: str = request.path_params["name"]
-        row = await in_time(partial(self._storage.provider, name))
-        if row is None:
-            raise not_there("provider", name)
-        return json_answer(_shown(row))
+        return json_answer(_shown(await there("provider", request.path_params["name"], self._storage.provider)))
 
     async def change(self, request: Request) -> Response:
         name: str = request.path_params["name"]

@@ -93,6 +93,14 @@ async def replaced(
     raise ConflictError("Others are changing it as well: read it again, and try again.", code="changed_meanwhile")
 
 
+async def there(kind: str, subject: str, read: Callable[[str], Awaitable[Row | None]]) -> Row:
+    """Read one row. Raises: NotFoundError."""
+    row = await in_time(partial(read, subject))
+    if row is None:
+        raise not_there(kind, subject)
+    return row
+
+
 def not_there(kind: str, subject: str) -> NotFoundError:
     """Say that there is no such thing."""
     return NotFoundError(f"There is no {kind} {short(subject)}. GET /admin/{kind}s lists them.")

@@ -1,7 +1,9 @@
 """What all questions to the ledger share: whose rows they may see, how long they may take, what is right to ask."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime, time
 from typing import TypeVar
 
 import anyio
@@ -22,6 +24,8 @@ Flush = Callable[[float], Awaitable[bool]]
 
 _MANY_ROWS = 500  # from here on rendering takes longer than a thread costs
 _LONGEST_SHOWN = 100
+# A plus sign that nobody escaped arrives as a space.
+_LOST_PLUS = re.compile(r"(?<=[\d.]) (?=\d\d:?\d\d$)")
 
 Answer = TypeVar("Answer")
 
@@ -114,6 +118,26 @@ def known_only(request: Request, known: Collection[str]) -> None:
             raise InvalidRequestError(
                 f"Unknown parameter {short(name)}. There are: {', '.join(known)}.", param=name[:_LONGEST_SHOWN]
             )
+
+
+def instant_asked(request: Request, name: str) -> datetime | None:
+    """Give a moment that is asked for: a day in UTC, or an instant with its offset. Raises: InvalidRequestError."""
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(_LOST_PLUS.sub("+", text))
+        if at.tzinfo is None and at.time() == time() and len(text) == len("2026-11-01"):
+            at = at.replace(tzinfo=UTC)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # told below, together with a time that has no offset
+    raise InvalidRequestError(
+        f"`{name}` is {short(text)}: write a day, such as 2026-11-01 (UTC), or an instant with its offset, "
+        "such as 2026-11-01T12:00:00Z.",
+        param=name,
+    )
 
 
 def short(text: str) -> str:

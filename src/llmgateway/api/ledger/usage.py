@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -21,6 +21,7 @@ from llmgateway.api.ledger.asking import (
     Flush,
     Reach,
     answer_in_time,
+    instant_asked,
     known_only,
     reach_of,
     rendered,
@@ -42,8 +43,6 @@ _COUNTED = (
     *("requests", "errors", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"),
     *("total_tokens", "cost_usd", "unpriced_requests", "estimated_requests"),
 )
-# A plus sign that nobody escaped arrives as a space.
-_LOST_PLUS = re.compile(r"(?<=[\d.]) (?=\d\d:?\d\d$)")
 _ORGANIZATION = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # What a spreadsheet takes for a formula (OWASP, CSV Injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -92,8 +91,8 @@ def routes(usage: Usage, flush: Flush, *, limit_s: float = LIMIT_S, now: Callabl
 def _asked(request: Request, now: datetime) -> _Asked:
     known_only(request, _PARAMETERS)
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = _instant(request, "from", start)
-    end = _instant(request, "to", now)
+    start = instant_asked(request, "from") or start
+    end = instant_asked(request, "to") or now
     if not start < end:
         raise InvalidRequestError(
             f"`from` ({start.isoformat()}) must be before `to` ({end.isoformat()}), which is not part of the time.",
@@ -102,25 +101,6 @@ def _asked(request: Request, now: datetime) -> _Asked:
     if end - start > LONGEST:
         raise InvalidRequestError(f"Ask for at most {LONGEST.days} days at once.", param="from")
     return _Asked(start, end, _groups(request), _reach(request))
-
-
-def _instant(request: Request, name: str, otherwise: datetime) -> datetime:
-    text = request.query_params.get(name)
-    if not text:
-        return otherwise
-    try:
-        at = datetime.fromisoformat(_LOST_PLUS.sub("+", text))
-        if at.tzinfo is None and at.time() == time() and len(text) == len("2026-11-01"):
-            at = at.replace(tzinfo=UTC)
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass  # told below, together with a time that has no offset
-    raise InvalidRequestError(
-        f"`{name}` is {short(text)}: write a day, such as 2026-11-01 (UTC), or an instant with its offset, "
-        "such as 2026-11-01T12:00:00Z.",
-        param=name,
-    )
 
 
 def _groups(request: Request) -> tuple[Group, ...]:
