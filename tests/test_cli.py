@@ -69,10 +69,12 @@ def test_check_prints_all_faults_of_settings_and_catalog(
 
 def test_check_needs_no_file_unless_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"], {"LLMGATEWAY_CATALOG": str(tmp_path / "gone.yaml")}) == 1
-    assert "gone.yaml: the file is gone" in capsys.readouterr().out
+    assert "gone.yaml: there is no such file" in capsys.readouterr().out
 
     assert main(["check"], {}) == 0
-    assert "models: demo/echo, demo/summary" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "models: demo/echo, demo/summary" in out
+    assert "models by name (*): none, because no provider has a key here" in out
 
 
 def test_check_says_what_would_not_be_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,7 @@ def _print_offer(catalog: Catalog) -> None:
     print(f"models: {', '.join(named[:_MOST_LISTED])}{', ...' if len(named) > _MOST_LISTED else ''}")
     if catalog.passthrough:
         patterns = ", ".join(entry.pattern for entry in catalog.passthrough)
-        print(
-            f"models by name ({patterns}): {len(listed) - len(named)} well-known ones, and any other of these providers"
-        )
+        well_known = f"{len(listed) - len(named)} well-known ones, and any other of these providers"
+        # Without accounts nothing but the demo is there to be named.
+        offered = "none, because no provider has a key here" if len(catalog.accounts) == 1 else well_known
+        print(f"models by name ({patterns}): {offered}")

@@ -147,6 +147,12 @@ def test_every_fault_is_told_at_once_with_file_line_and_path() -> None:
         assert expected in text
 
 
+def test_a_deployment_without_any_account_is_told_to_make_one() -> None:
+    (fault,) = faults_of("models: [{name: a, deployments: [{provider: main, model: gpt-4o}]}]")
+
+    assert fault.endswith("no account 'main', nor any other: add it there")
+
+
 def test_pitfall_030_an_unknown_key_is_a_fault_with_line_and_nearest_name() -> None:
     text = "limits:\n  tiers:\n    default: {requests_per_minut: 5}\n"
 

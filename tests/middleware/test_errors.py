@@ -201,7 +201,7 @@ async def test_an_unknown_path_says_where_to_look(log: Log) -> None:
 
     assert (client.status, client.error["code"]) == (404, "not_found")
     assert client.error["message"].startswith('Unknown path: GET /a"b\nxxx')
-    assert client.error["message"].endswith("GET / lists what is served.")
+    assert client.error["message"].endswith("/docs shows what is served.")
     assert len(client.error["message"]) < 300
 
 

@@ -57,6 +57,10 @@ def worded(fault: ErrorDetails, root: type[BaseModel], thing: str = "key") -> tu
         return path, f"there is no such {thing}; the nearest is `{near}` (known: {', '.join(known)})"
     if fault["type"] == "missing":
         return path, f"`{path[-1]}` is missing; add it"
+    if fault["type"] == "too_short":
+        return path, "name at least one, or leave it out"
+    if fault["type"].startswith(("datetime_", "timezone_")):
+        return path, "must be a time with its offset, such as 2027-01-01T00:00:00Z"
     return path, fault["msg"][:1].lower() + fault["msg"][1:]
 
 

@@ -166,8 +166,8 @@ class _Builder:
         for n, deployment in enumerate(entry.deployments):
             name = deployment.provider
             if name not in known and name != UNKNOWN:
-                message = f"`providers` has no account {name!r}; the nearest is {nearest(name, known)!r}"
-                self._fault((*path, "deployments", n, "provider"), message)
+                near = f"; the nearest is {nearest(name, known)!r}" if known else ", nor any other: add it there"
+                self._fault((*path, "deployments", n, "provider"), f"`providers` has no account {name!r}{near}")
 
     def _check_names(self, file: CatalogFile, models: Mapping[str, Model]) -> None:
         seen: set[str] = set()

@@ -105,7 +105,7 @@ class Auth:
         caller = await self._identify.caller(proof, _address(scope))
         if caller.kind != "admin":
             raise PermissionDeniedError(
-                "These figures are of all callers together: send the admin key, or the one set as METRICS_KEY.",
+                "These figures are of all callers together: send the admin key, or that of LLMGATEWAY_METRICS_KEY.",
                 code="admin_required",
             )
         exchange.caller = caller
@@ -130,7 +130,7 @@ class Auth:
         why = why or ("" if self._loopback else "others than this machine can reach the gateway")
         if why := why or _not_local(scope):
             raise PermissionDeniedError(
-                f"Administration is off: no ADMIN_KEY is set, and {why}. Set LLMGATEWAY_ADMIN_KEY and send it.",
+                f"Administration is off: {why}, and no LLMGATEWAY_ADMIN_KEY is set. Set it, then send it.",
                 code="admin_disabled",
             )
 

@@ -77,7 +77,7 @@ def _of_status(raised: HTTPException, scope: Scope) -> GatewayError:
     method, path = scope["method"], scope["path"][:200]
     match raised.status_code:
         case 404:
-            return NotFoundError(f"Unknown path: {method} {path}. GET / lists what is served.")
+            return NotFoundError(f"Unknown path: {method} {path}. /docs shows what is served.")
         case 405:
             allowed = (raised.headers or {}).get("Allow", "another method")
             return MethodNotAllowedError(f"{path} takes {allowed}, not {method}.", details={"allow": allowed})
