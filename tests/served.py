@@ -30,8 +30,9 @@ class Served:
     client: httpx2.AsyncClient
 
     def logs(self) -> list[dict[str, Any]]:
-        lines = self.log_file.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        # What comes after the last newline is still being written.
+        lines = self.log_file.read_bytes().rpartition(b"\n")[0].splitlines()
+        return [json.loads(line) for line in lines if line.startswith(b"{")]
 
     def signal(self, number: signal.Signals) -> float:
         os.kill(self.process_id, number)

@@ -1,6 +1,7 @@
 """Bodies that are wrong, huge or strange (http-api.md, section 4; pitfalls, group H and 142)."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -94,12 +95,9 @@ async def test_pitfall_142_an_endless_chunked_body_costs_no_memory(gateway: Serv
         for _ in range(20_000):
             yield b"x" * 65536
 
-    try:
+    with contextlib.suppress(httpx2.TransportError):  # the connection may end while the client is still sending
         answer = await served.client.post("/v1/chat/completions", content=endless())
         assert answer.status_code == 413
-    except httpx2.TransportError:
-        # The connection ended while the client was still sending.
-        assert served.logs()
     line = await served.logged("llm_request_error", status=413)
 
     assert line["error_code"] == "request_too_large"

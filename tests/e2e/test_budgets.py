@@ -121,6 +121,7 @@ async def test_the_sdk_does_not_try_a_spent_budget_again(gateway: Serve, provide
         await running.openai.with_options(api_key=key, max_retries=5).chat.completions.create(**CHAT)
 
     assert caught.value.code == "insufficient_quota"
+    await running.logged("llm_request_error")
     assert len([line for line in running.logs() if line["event"] == "llm_request_error"]) == 1
 
 

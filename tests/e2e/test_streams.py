@@ -85,14 +85,16 @@ async def test_pitfall_018_usage_is_asked_for_and_kept_from_who_did_not_ask(
 ) -> None:
     served = await gateway(catalog)
 
-    quiet = (await raw(served))[1]
-    asked = (await raw(served, stream_options={"include_usage": True}))[1]
+    answers = [await raw(served), await raw(served, stream_options={"include_usage": True})]
+    quiet, asked = (body for _, body in answers)
 
     assert all(request.json["stream_options"]["include_usage"] for request in provider.requests)
     assert b'"choices":[]' not in quiet
     assert asked.count(b'"choices":[]') == 1
-    lines = [line for line in served.logs() if line["event"] == "llm_request_complete"]
-    assert all(line["prompt_tokens"] > 0 for line in lines)
+    for response, _ in answers:
+        request_id = response.headers["x-gateway-request-id"]
+        line = await served.logged("llm_request_complete", request_id=request_id)
+        assert line["prompt_tokens"] > 0
 
 
 @pytest.mark.parametrize("ending", ["fin", "reset", "whole"])
@@ -214,14 +216,18 @@ async def test_pitfall_004_after_the_first_byte_nothing_is_retried(
 
 
 async def test_pitfall_006_a_silent_upstream_ends_in_a_timeout(gateway: Serve, provider: Player, catalog: str) -> None:
-    served = await gateway(catalog, stream_idle_timeout_s=0.5)
-    provider.script(stream_step(events("a", "b")).silent(pieces=2))
-    started = time.perf_counter()
+    served = await gateway(catalog, stream_idle_timeout_s=0.3)
+    provider.always(stream_step(events("a", "b")).silent(pieces=2))
+    took_s = list[float]()
 
-    body = (await raw(served))[1]
+    for _ in range(3):
+        started = time.perf_counter()
+        body = (await raw(served))[1]
+        took_s.append(time.perf_counter() - started)
+        assert error_of(body)["code"] == "provider_timeout"
 
-    assert error_of(body)["code"] == "provider_timeout"
-    assert 0.45 < time.perf_counter() - started < 1.5
+    # The machine may make one of them late; a limit that is not kept makes all of them late.
+    assert 0.3 - 0.01 < min(took_s) < 2 * 0.3
     await provider.until(lambda: provider.open_connections == 0, within_s=1)
 
 

@@ -1,15 +1,17 @@
+import gc
 import itertools
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from sqlalchemy import text
 
+from llmgateway.lifespan import settle
 from llmgateway.storage import queries, reports
 from llmgateway.storage.address import locate
 from llmgateway.storage.database import open_engine
@@ -208,8 +210,42 @@ async def test_time_of_an_organization_is_looked_up_in_the_index(storage: Storag
     assert "ledger_organization_at_us" in plan
 
 
+class Stalls:
+    """How long the loop's thread was kept from everybody else, at worst, while one question was asked."""
+
+    def __init__(self) -> None:
+        self.worst_s = self.worst_cpu_s = 0.0
+
+    async def during(self, question: Callable[[], Awaitable[Any]]) -> Any:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._feel)
+            await anyio.lowlevel.checkpoint()
+            answer = await question()
+            await anyio.sleep(0.002)  # what the answer's last step took is felt as well
+            group.cancel_scope.cancel()
+        return answer
+
+    async def _feel(self) -> None:
+        while True:
+            began_s, used_s = time.perf_counter(), time.thread_time()
+            await anyio.sleep(0.001)
+            self.worst_cpu_s = max(self.worst_cpu_s, time.thread_time() - used_s)
+            self.worst_s = max(self.worst_s, time.perf_counter() - began_s)
+
+
+@pytest.fixture
+def settled() -> Iterator[None]:
+    """As in a gateway that serves: what is there already, here the objects of all tests, is not walked over again."""
+    thresholds = gc.get_threshold()
+    settle()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("settled")
 async def test_wide_question_holds_up_no_other_request(storage: Storage) -> None:
     """Pitfall 70: 100,000 rows are counted while the loop is free for everybody else."""
     chosen = random_entries(2000, seed=7)
@@ -217,22 +253,27 @@ async def test_wide_question_holds_up_no_other_request(storage: Storage) -> None
         for one in chosen:
             one.id = f"req_{number:011x}{one.id[15:]}"
         await storage.add(chosen)
-    held_up, done = 0, threading.Event()
+    questions: dict[str, Callable[[], Awaitable[Any]]] = {
+        "whole": lambda: storage.usage(START, END, []),
+        "by all": lambda: storage.usage(START, END, KINDS),
+        "performance": lambda: storage.performance(START, slow_s=1),
+        "trends": lambda: storage.trends(72, now=END),
+        "costs": lambda: storage.costs(START),
+    }
 
-    async def feel() -> None:
-        nonlocal held_up
-        while not done.is_set():
-            began = time.perf_counter()
-            await anyio.sleep(0.001)
-            held_up += time.perf_counter() - began > 0.05
+    answers = {name: await answered_beside_others(question) for name, question in questions.items()}
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(feel)
-        [whole] = await storage.usage(START, END, [])
-        await storage.usage(START, END, KINDS)
-        await storage.performance(START, slow_s=1)
-        await storage.costs(START)
-        done.set()
+    assert answers["whole"][0].requests == 100_000
 
-    assert whole.requests == 100_000
-    assert held_up <= 2  # a machine may stand still for a moment; a question on the loop holds up all others
+
+async def answered_beside_others(question: Callable[[], Awaitable[Any]]) -> Any:
+    """Give the answer. A question that waits on the loop does so whenever it is asked; a machine at work does not."""
+    stood_s = list[float]()
+    for _ in range(3):
+        stalls = Stalls()
+        answer = await stalls.during(question)
+        assert stalls.worst_cpu_s < 0.05
+        if stalls.worst_s < 0.05:
+            return answer
+        stood_s.append(stalls.worst_s)
+    raise AssertionError(f"the loop stood still each time, seconds: {stood_s}")
