@@ -13,14 +13,22 @@ from typing import Any
 import anyio
 import httpx2
 import openai
+import pytest
 import uvicorn
+from typing_extensions import override
 
+from llmgateway import recording
 from llmgateway.app import create_app
+from llmgateway.exchange import Exchange
 from llmgateway.lifespan import Application
 from llmgateway.server import bind, configuration
-from llmgateway.settings import load_settings
+from llmgateway.settings import Settings, load_settings
 from llmgateway.telemetry.logs import LineSink, build_logger
+from llmgateway.telemetry.traces.export import Traces
+from llmgateway.telemetry.traces.spans import spans_of
 from tests.planted import Planted
+
+_MOST_SPANS_CHARS = 4_000_000
 
 
 @dataclass
@@ -65,8 +73,8 @@ async def running(
     log = io.BytesIO()
     sink = LineSink(log)
     logger = build_logger(sink, level="debug", log_format="json")
-    chosen, planted = load_settings(given), Planted()
-    app = create_app(chosen, given, logger=logger)
+    chosen, planted, spans = load_settings(given), Planted(), io.StringIO()
+    app = _made(chosen, given, logger, spans)
     server = uvicorn.Server(configuration(app, chosen))
     listening = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -82,17 +90,34 @@ async def running(
             ) as sdk,
         ):
             yield Running(url, app, server, client, sdk, path, sink, log)
-            metrics = await _metrics(client)
+            metrics = await _metrics(client, chosen)
         server.should_exit = True
     sink.close()
-    planted.check(log=log.getvalue(), metrics=metrics)
+    planted.check(log=log.getvalue(), metrics=metrics, spans=spans.getvalue())
 
 
-async def _metrics(client: httpx2.AsyncClient) -> bytes:
+def _made(settings: Settings, environ: Mapping[str, str], logger: Any, spans: io.StringIO) -> Application:
+    """Make a gateway that writes the spans of each request down, also where none are exported."""
+
+    class Written(Traces):
+        @override
+        def record(self, exchange: Exchange) -> None:
+            if spans.tell() < _MOST_SPANS_CHARS:
+                spans.writelines(f"{span.name} {span.attributes} {span.events}\n" for span in spans_of(exchange))
+            super().record(exchange)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "Traces", Written)
+        return create_app(settings, environ, logger=logger)
+
+
+async def _metrics(client: httpx2.AsyncClient, settings: Settings) -> bytes:
     """Read what a scrape would see, unless the test has ended the gateway already."""
+    key = settings.metrics_key or settings.admin_key
+    headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     with anyio.move_on_after(2):
         try:
-            return (await client.get("/metrics")).content
+            return (await client.get("/metrics", headers=headers)).content
         except httpx2.HTTPError:
             return b""
     return b""

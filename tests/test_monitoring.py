@@ -45,7 +45,6 @@ PUT_IN = {"$__rate_interval": "15s", "$__range": "1m", "$model": ".*", "$provide
 # Series that the traffic below has none of, each with the reason; whatever else a query names must be there.
 NOT_PROVOKED = {
     'status=~"500|503"': "no fault of the gateway is known to provoke one",
-    'status="429",provider="none"': "the gateway limits nobody yet",
     'alertstate="firing"': "Prometheus's own, and only while an alert fires",
 }
 
@@ -312,6 +311,7 @@ class Upstreams:
         bases["absent"] = f"http://127.0.0.1:{services.free_port()}/v1"
         models = {"chat": ("main", "gpt-4o"), "local": ("house", "our-own-7b")}
         models |= {name: (name, "gpt-4o") for name in ("broken", "limiting", "absent")}
+        models["limited"] = ("main", "gpt-4o")
         return yaml.safe_dump(
             {
                 "providers": {
@@ -322,6 +322,7 @@ class Upstreams:
                     {"name": name, "deployments": [{"provider": provider, "model": model}]}
                     for name, (provider, model) in models.items()
                 ],
+                "limits": {"models": {"limited": {"requests_per_day": 1}}},
             }
         )
 
@@ -365,6 +366,7 @@ async def wave(gateway: Running, upstreams: Upstreams) -> dict[int, int]:
     upstreams.house.script(lambda step: step.cut(pieces=3))
     statuses += [await call(gateway, "local", stream=True)]
     statuses += [await call(gateway, model) for model in ("broken", "limiting", "absent", "no-such-model")]
+    statuses += [await call(gateway, "limited") for _ in range(2)]
     await leave(gateway, upstreams.main, pieces=2)
     await leave(gateway, upstreams.main, pieces=0)
     statuses += [499, 499]
@@ -406,7 +408,8 @@ async def series_not_there(prometheus: Prometheus) -> list[str]:
 async def test_every_panel_shows_something_after_traffic_with_a_failing_provider(
     gateway: Serve, upstreams: Upstreams, tmp_path: Path
 ) -> None:
-    g = await gateway(upstreams.catalog(), retry__max_retries=1)
+    settings = {"limits__enabled": True, "limits__requests_per_minute": 100_000, "limits__burst": 10_000}
+    g = await gateway(upstreams.catalog(), retry__max_retries=1, **settings)
     port = services.free_port()
     config = tmp_path / "prometheus.yml"
     config.write_text(configuration(g.url, port))

@@ -47,6 +47,16 @@ async def test_a_key_or_a_prompt_in_a_log_line_is_found(tmp_path: Path, leaked: 
         await leak()
 
 
+async def test_a_prompt_in_a_span_is_found_although_no_span_is_exported(tmp_path: Path) -> None:
+    async def leak() -> None:
+        async with running(tmp_path) as served:
+            # Where an answer is to end is told in its span, and in no line of the log.
+            await served.client.post("/v1/chat/completions", json=CHAT | {"stop": PROMPT})
+
+    with pytest.raises(LeakError, match=f"spans holds {PROMPT!r}"):
+        await leak()
+
+
 async def _fail_in_every_way(served: Running, player: Player) -> None:
     wrong: list[dict[str, object]] = [{}, {"messages": 7}, {"model": "unknown"}, {"temperature": "x"}, {"n": "x"}]
     for body in ([CHAT | twist for twist in wrong[1:]], [{"model": "chat"}]):

@@ -62,8 +62,10 @@ from llmgateway.upstream.transport import Transport
 Middleware = Callable[[ASGIApp], ASGIApp]
 _EXPOSED = [
     *("X-Request-ID", "X-Gateway-Request-ID", "X-Provider", "X-Model", "X-Attempts", "X-Cache-Status", "X-Cost-USD"),
-    *("X-Cache-Type", "X-Sensitivity", "Idempotent-Replayed"),
-    *("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "X-RateLimit-Reset"),
+    *("X-Cache-Type", "X-Cache-Similarity", "X-Sensitivity", "Idempotent-Replayed"),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+    *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
     *("X-Overhead-Ms", "Server-Timing", "Retry-After", "retry-after-ms", "x-should-retry", "openai-processing-ms"),
 ]
 

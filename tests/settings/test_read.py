@@ -30,6 +30,7 @@ def test_nothing_set_gives_the_defaults_of_the_contract() -> None:
         3600,
         256 * 1024**2,
     )
+    assert settings.idempotency.ttl_s == 86_400
     assert (settings.sensitivity.threshold, settings.sensitivity.action) == (0.7, "reroute")
     assert (settings.auth.mode, settings.audit.content, settings.catalog) == ("none", "none", Path("gateway.yaml"))
 
