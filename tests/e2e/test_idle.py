@@ -17,7 +17,7 @@ from tests.running import running
 async def main():
     async with running(Path(sys.argv[1])) as served:
         with anyio.fail_after(20):
-            while (ready := await served.client.get("/health/ready")).json()["checks"]["database"] != "ok":
+            while (ready := await served.client.get("/health/ready")).status_code != 200:
                 await anyio.sleep(0.01)
         await anyio.sleep(0.1)
         print(json.dumps([ready.status_code, [name for name in {HEAVY!r} if name in sys.modules]]))

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from anyio import to_thread
 from sqlalchemy import text
 
-from llmgateway.storage.address import locate
+from llmgateway.storage.address import locate, revision_in
 from llmgateway.storage.database import open_engine, turn
 from llmgateway.storage.migrations import upgrade as module
 from llmgateway.storage.migrations.revisions import HEAD, REVISIONS, DatabaseNewerError
@@ -59,6 +59,16 @@ async def test_many_that_open_an_empty_database_all_get_it(url: str, tmp_path: P
     async with anyio.create_task_group() as group:
         for _ in range(4):
             group.start_soon(run)
+
+
+async def test_several_databases_that_one_process_migrates_at_once_each_get_their_own_steps(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.db" for number in range(4)]
+
+    async with anyio.create_task_group() as group:
+        for path in paths:
+            group.start_soon(migrate, f"sqlite:///{path}", tmp_path)
+
+    assert [revision_in(path) for path in paths] == [HEAD] * len(paths)
 
 
 async def test_step_that_broke_off_half_way_is_finished(url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Brings the database to this program's revision. Alembic (12 MB, 0.3 s) is imported only for a step to take."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from llmgateway.storage.queries import StorageAwayError
 
 _LOOK_AGAIN_S = 0.05
 _STEP_LIMIT_S = 3600.0  # an index on many millions of rows
+# Alembic keeps the migration under way in module variables: a second one's steps would go to the first's database.
+_one_at_a_time = threading.Lock()
 
 
 async def revision_of(engine: AsyncEngine) -> str | None:
@@ -111,7 +114,8 @@ async def _run(database: Database) -> None:
 def _run_steps(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415  12 MB
 
-    command.upgrade(configuration(connection), "head")
+    with _one_at_a_time:
+        command.upgrade(configuration(connection), "head")
 
 
 def configuration(connection: Connection | None = None) -> Any:
