@@ -1,3 +1,4 @@
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,48 @@ async def test_question_that_nobody_waits_for_any_more_ends(tmp_path: Path) -> N
         await anyio.sleep(0.3)
 
         assert time.process_time() - began_s < 0.2, "more questions than there are connections, and none is left"
+    finally:
+        await database.engine.dispose()
+
+
+async def test_question_whose_task_is_cancelled_ends_too(tmp_path: Path) -> None:
+    # As a request is when its client leaves, and one whose time is over: by the task, past any cancel scope.
+    database = open_engine(Address(path=tmp_path / "x.db"))
+    try:
+        for after_s in (0.0, 0.001, 0.05):
+            asked = asyncio.ensure_future(database.rows(ENDLESS))
+            await asyncio.sleep(after_s)
+            asked.cancel()
+            await asyncio.wait([asked], timeout=2)
+
+            assert asked.cancelled()
+        assert [row[0] for row in await database.rows(text("SELECT 1"))] == [1]
+    finally:
+        await database.engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["question", "write"])
+@pytest.mark.parametrize("by", ["task", "scope"])
+async def test_nothing_is_left_of_what_is_cancelled_at_any_moment(kind: str, by: str, tmp_path: Path) -> None:
+    # Such as a connection that is being closed: its end may never be told, and the process waits for it at exit.
+    database = open_engine(Address(path=tmp_path / "x.db"))
+    statement = text("SELECT 1") if kind == "question" else text("CREATE TABLE IF NOT EXISTS x (y)")
+    before = asyncio.all_tasks()
+
+    async def run(scope: anyio.CancelScope) -> None:
+        with scope:
+            if kind == "question":
+                await database.rows(statement)
+            else:
+                await database.write(lambda connection: connection.execute(statement))
+
+    try:
+        for number in range(40):
+            running = asyncio.ensure_future(run(scope := anyio.CancelScope()))
+            await asyncio.sleep(number * 0.0001)
+            running.cancel() if by == "task" else scope.cancel()
+            await asyncio.wait([running], timeout=5)
+
+            assert asyncio.all_tasks() == before
     finally:
         await database.engine.dispose()

@@ -2,14 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import URL, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -18,7 +17,7 @@ from llmgateway.storage.address import Address, file_turn, make_file
 
 _CONNECT_LIMIT_S = 5.0
 _STATEMENT_LIMIT_S = 30.0
-_INTERRUPT_AGAIN_S = 0.01
+_HURRY_AGAIN_S = 0.01
 _CONNECTIONS = 4
 # Safe when the process is killed; after a loss of power the last commits may be missing, never half of one.
 _PRAGMAS = (
@@ -27,6 +26,8 @@ _PRAGMAS = (
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,50 +44,69 @@ class Database:
 
     async def rows(self, statement: Any) -> list[Any]:
         """Ask one question."""
+        if self.address.path is not None:
+            return await _rows_or_interrupt(self.engine, statement)
         async with self.engine.connect() as connection:
-            if self.address.path is None:
-                return list((await connection.execute(statement)).all())
-            return await _rows_or_interrupt(connection, statement)
+            return list((await connection.execute(statement)).all())
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Change something in one transaction, which SQLite does to its end and a server breaks off when cancelled."""
+        writing = self._written(work)
+        return await (writing if self.address.path is None else to_its_end(writing))
+
+    async def _written(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self.engine.begin() as connection:
+            return await work(connection)
 
     async def ping(self) -> None:
         """Ask for nothing."""
         await self.rows(text("SELECT 1"))
 
 
-async def _rows_or_interrupt(connection: AsyncConnection, statement: Any) -> list[Any]:
-    """Ask SQLite. A question that is cancelled is stopped: it would go on in its thread, at full speed.
+async def _rows_or_interrupt(engine: AsyncEngine, statement: Any) -> list[Any]:
+    """Ask SQLite. A question that is cancelled is stopped: it would go on in its thread, at full speed."""
+    asked: list[Any] = []
 
-    SQLAlchemy does not see the cancellation: it would give up the connection in the middle of the question.
+    async def ask() -> list[Any]:
+        async with engine.connect() as connection:
+            asked.append((await connection.get_raw_connection()).driver_connection)
+            return list((await connection.execute(statement)).all())
+
+    async def interrupt() -> None:
+        for driver in asked:
+            await driver.interrupt()
+
+    return await to_its_end(ask(), hurry=interrupt)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T], *, hurry: Callable[[], Awaitable[None]] | None = None) -> T:
+    """Do what must not be broken off in the middle: who is cancelled meanwhile leaves once it has ended.
+
+    A connection to SQLite that is given up in the middle of a statement may never be told that its thread has ended,
+    and waits for it even when the process wants to exit. A cancel scope that shields does not help against a task's own
+    `cancel()`, by which a request ends when its client leaves.
+
+    Args:
+        hurry: Told again and again, when cancelled, that nobody waits for the result any more.
     """
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    found: list[Any] = []
-    failure: SQLAlchemyError | None = None
-    ended = asyncio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(_interrupt, driver, ended)
-        with anyio.CancelScope(shield=True):
-            try:
-                found = list((await connection.execute(statement)).all())
-            except SQLAlchemyError as error:
-                failure = error
-        ended.set()
-    await checkpoint_if_cancelled()
-    if failure is not None:
-        raise failure
-    return found
-
-
-async def _interrupt(driver: Any, ended: asyncio.Event) -> None:
+    task = asyncio.ensure_future(work)
     try:
-        await ended.wait()
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            # Again and again: the thread may not have begun with it.
-            while not ended.is_set():
-                await driver.interrupt()
-                with anyio.move_on_after(_INTERRUPT_AGAIN_S):
-                    await ended.wait()
+        await _ended(task, hurry)
         raise
+
+
+async def _ended(task: "asyncio.Future[Any]", hurry: Callable[[], Awaitable[None]] | None) -> None:
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            if hurry is not None:
+                await hurry()
+            with suppress(asyncio.CancelledError):  # whoever cancels a second time waits for the same end
+                # Not once: SQLite's thread may not have begun with what is to be interrupted.
+                await asyncio.wait([task], timeout=None if hurry is None else _HURRY_AGAIN_S)
+    if not task.cancelled():
+        task.exception()  # looked at, or asyncio would report it
 
 
 def open_engine(address: Address, *, statement_limit_s: float = _STATEMENT_LIMIT_S) -> Database:

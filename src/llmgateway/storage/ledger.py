@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 from sqlalchemy import String, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llmgateway.storage.database import Database
 from llmgateway.storage.entry import AttemptEntry, LedgerEntry
@@ -59,17 +60,22 @@ async def _insert(database: Database, rows: list[Row], refused: Refused) -> None
 
 
 async def _write(database: Database, rows: list[Row]) -> None:
-    async with database.engine.begin() as connection:
-        if database.address.path is None:
-            await connection.exec_driver_sql(_INSERT_POSTGRESQL, rows)
-            return
-        # Many rows in one statement: sqlite3 gives the interpreter away and takes it back for each.
-        whole = len(rows) - len(rows) % _ROWS_TOGETHER
-        for start in range(0, whole, _ROWS_TOGETHER):
-            together = tuple(chain.from_iterable(rows[start : start + _ROWS_TOGETHER]))
-            await connection.exec_driver_sql(_INSERT_TOGETHER, together)
-        if rest := rows[whole:]:
-            await connection.exec_driver_sql(_INSERT_SQLITE, rest)
+    insert = _insert_postgresql if database.address.path is None else _insert_sqlite
+    await database.write(lambda connection: insert(connection, rows))
+
+
+async def _insert_postgresql(connection: AsyncConnection, rows: list[Row]) -> None:
+    await connection.exec_driver_sql(_INSERT_POSTGRESQL, rows)
+
+
+async def _insert_sqlite(connection: AsyncConnection, rows: list[Row]) -> None:
+    # Many rows in one statement: sqlite3 gives the interpreter away and takes it back for each.
+    whole = len(rows) - len(rows) % _ROWS_TOGETHER
+    for start in range(0, whole, _ROWS_TOGETHER):
+        together = tuple(chain.from_iterable(rows[start : start + _ROWS_TOGETHER]))
+        await connection.exec_driver_sql(_INSERT_TOGETHER, together)
+    if rest := rows[whole:]:
+        await connection.exec_driver_sql(_INSERT_SQLITE, rest)
 
 
 def _statement(values: str) -> str:
@@ -152,6 +158,6 @@ def entry_from(row: Sequence[Any]) -> LedgerEntry:
 async def delete_before(database: Database, at_us: int, batch: int) -> int:
     """Delete the oldest entries from before a moment, `batch` at most; returns how many."""
     old = select(ledger.c.id).where(ledger.c.at_us < at_us).order_by(ledger.c.at_us).limit(batch)
-    async with database.engine.begin() as connection:
-        result = await connection.execute(delete(ledger).where(ledger.c.id.in_(old.scalar_subquery())))
+    oldest = delete(ledger).where(ledger.c.id.in_(old.scalar_subquery()))
+    result = await database.write(lambda connection: connection.execute(oldest))
     return result.rowcount

@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 import textwrap
@@ -121,6 +122,20 @@ async def test_whoever_leaves_while_it_is_written_finds_it_written_whole(admin: 
 
     keys, changes, audit = (await admin.keys()).rows, await admin.changes_after(0), (await admin.audit()).rows
     assert (len(keys), len(changes), len(audit)) in {(1, 1, 1), (0, 0, 0)}
+    assert (await admin.verify()).ok
+
+
+async def test_whoever_is_cancelled_while_it_is_written_finds_it_written_whole(admin: AdminStorage) -> None:
+    # By its task, as a request is whose client leaves: no cancel scope shields from that.
+    for number in range(20):
+        writing = asyncio.ensure_future(admin.add_key(key_row(), deed()))
+        await asyncio.sleep(number * 0.0005)
+        writing.cancel()
+        await asyncio.wait([writing], timeout=5)
+        assert writing.done()
+
+    keys, changes, audit = (await admin.keys()).total, await admin.changes_after(0), (await admin.audit()).rows
+    assert keys == len(changes) == len(audit) > 0
     assert (await admin.verify()).ok
 
 

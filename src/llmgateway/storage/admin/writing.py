@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
 from msgspec import Struct, structs
 from sqlalchemy import Column, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -17,7 +16,7 @@ from llmgateway.storage.admin.chain import at_us, cleaned, link
 from llmgateway.storage.admin.outcomes import OvertakenError, TakenError
 from llmgateway.storage.admin.records import KINDS, Kind, field_of, identity_of, row_from, values_of
 from llmgateway.storage.admin.rows import ChangeKind, Deed
-from llmgateway.storage.database import Database
+from llmgateway.storage.database import Database, to_its_end
 from llmgateway.storage.migrations.tables import audit, changes, heads, keys
 
 # Makes the change itself; false when there is nothing to change, and then nothing is written.
@@ -87,15 +86,18 @@ async def touch(database: Database, times: Mapping[str, datetime]) -> None:
     """Write down when keys were last used; in the order of their ids, so that nobody waits in a circle."""
     if not times:
         return
-    async with database.engine.begin() as connection:
-        for key_id in sorted(times):
-            used_us = at_us(times[key_id])
-            before = keys.c.last_used_at_us
-            await connection.execute(
-                update(keys)
-                .where(keys.c.id == key_id, before.is_(None) | (before < used_us))
-                .values(last_used_at_us=used_us)
-            )
+    await database.write(lambda connection: _touch(connection, times))
+
+
+async def _touch(connection: AsyncConnection, times: Mapping[str, datetime]) -> None:
+    for key_id in sorted(times):
+        used_us = at_us(times[key_id])
+        before = keys.c.last_used_at_us
+        await connection.execute(
+            update(keys)
+            .where(keys.c.id == key_id, before.is_(None) | (before < used_us))
+            .values(last_used_at_us=used_us)
+        )
 
 
 async def _refuse_second(
@@ -124,13 +126,16 @@ def _lasting(row: Struct) -> dict[str, Any]:
 async def _commit(database: Database, work: Work, deeds: Sequence[Deed], change: tuple[ChangeKind, str] | None) -> bool:
     ready = [cleaned(deed) for deed in deeds]
     # A write that began ends, whoever waited for it: nobody would know whether it did.
-    with anyio.CancelScope(shield=True):
-        async with database.engine.connect() as connection, connection.begin() as transaction:
-            if database.address.path is None:
-                await connection.execute(_NO_SLEEP)
-            done = await _write(connection, work, ready, change)
-            if not done:
-                await transaction.rollback()
+    return await to_its_end(_whole(database, work, ready, change))
+
+
+async def _whole(database: Database, work: Work, deeds: Sequence[Deed], change: tuple[ChangeKind, str] | None) -> bool:
+    async with database.engine.connect() as connection, connection.begin() as transaction:
+        if database.address.path is None:
+            await connection.execute(_NO_SLEEP)
+        done = await _write(connection, work, deeds, change)
+        if not done:
+            await transaction.rollback()
     return done
 
 
