@@ -1,15 +1,35 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import alembic.command  # noqa: F401  so that no gateway of a test starts a process to migrate: half a second each
 import pytest
+import uvicorn
 
 from tests.running import Running, running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
 Serve = Callable[..., Awaitable[Running]]
+
+
+class _Hurried:
+    """What uvicorn knows as asyncio: it waits for a tenth of a second here and there, and tests end thousands of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _uvicorn_hurries() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.server, "asyncio", _Hurried())
+        yield
 
 
 @pytest.fixture

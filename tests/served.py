@@ -17,6 +17,7 @@ import httpx2
 from anyio.abc import Process
 
 from tests.planted import Planted
+from tests.running import NO_TLS
 
 
 @dataclass
@@ -61,7 +62,9 @@ async def served(
         async with await anyio.open_process(command, stdin=PIPE, stdout=log, stderr=STDOUT, cwd=folder) as child:
             try:
                 url = await _url(log_file, child)
-                async with httpx2.AsyncClient(base_url=url, timeout=20, event_hooks=planted.hooks()) as client:
+                async with httpx2.AsyncClient(
+                    base_url=url, timeout=20, event_hooks=planted.hooks(), verify=NO_TLS
+                ) as client:
                     await _healthy(client)
                     yield Served(url, child.pid, child, log_file, client)
             finally:

@@ -15,7 +15,7 @@ import httpx2
 from tests.running import running
 
 async def main():
-    async with running(Path(sys.argv[1])) as served:
+    async with running(folder := Path(sys.argv[1]), data_dir=folder / "own") as served:
         with anyio.fail_after(20):
             while (ready := await served.client.get("/health/ready")).status_code != 200:
                 await anyio.sleep(0.01)

@@ -1,9 +1,11 @@
 """The description of everything served, in OpenAPI 3.1, and the page that shows it."""
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import msgspec
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -34,16 +36,19 @@ _MODEL_CALL_HEADERS = (
 
 
 def routes(version: str) -> list[Route]:
-    """Serve `/openapi.json` and `/docs`, both rendered once."""
-    document = openapi_document(version)
-    as_json, page = msgspec.json.encode(document), docs_page(document)
+    """Serve `/openapi.json` and `/docs`, both rendered when the first is asked for: a start need not wait for them."""
     page_headers = {"content-security-policy": content_security_policy(), "cache-control": "no-cache"}
 
+    @cache
+    def rendered() -> tuple[bytes, bytes]:
+        document = openapi_document(version)
+        return msgspec.json.encode(document), docs_page(document)
+
     async def read_document(_: Request) -> Response:
-        return Response(as_json, media_type="application/json")
+        return Response((await to_thread.run_sync(rendered))[0], media_type="application/json")
 
     async def read_docs(_: Request) -> Response:
-        return Response(page, media_type="text/html", headers=page_headers)
+        return Response((await to_thread.run_sync(rendered))[1], media_type="text/html", headers=page_headers)
 
     return [
         Route("/openapi.json", read_document, methods=["GET"]),
