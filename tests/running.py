@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import socket
 import ssl
 import tempfile
 import textwrap
@@ -81,28 +82,55 @@ async def running(
     sink = LineSink(log)
     logger = build_logger(sink, level="debug", log_format="json")
     chosen, planted, spans = load_settings(given), Planted(), io.StringIO()
-    if given["LLMGATEWAY_DATA_DIR"] == str(folder / "data"):
+    laid_out = given["LLMGATEWAY_DATA_DIR"] == str(folder / "data")
+    if laid_out:
         _lay_out(folder / "data")
     app = _made(chosen, given, logger, spans)
     server = uvicorn.Server(configuration(app, chosen))
     listening = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve, [listening])
-        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        async with (
-            httpx2.AsyncClient(base_url=url, timeout=20, event_hooks=planted.hooks(), verify=NO_TLS) as client,
-            openai.DefaultAsyncHttpxClient(event_hooks=planted.hooks(), verify=NO_TLS) as http_client,
-            openai.AsyncOpenAI(
-                base_url=f"{url}/v1", api_key="client-key", max_retries=0, http_client=http_client
-            ) as sdk,
-        ):
-            yield Running(url, app, server, client, sdk, path, sink, log)
-            metrics = await _metrics(client, chosen)
-        server.should_exit = True
+    async with (
+        _serving(server, listening),
+        httpx2.AsyncClient(base_url=url, timeout=20, event_hooks=planted.hooks(), verify=NO_TLS) as client,
+        openai.DefaultAsyncHttpxClient(event_hooks=planted.hooks(), verify=NO_TLS) as http_client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="client-key", max_retries=0, http_client=http_client) as sdk,
+    ):
+        if laid_out and chosen.database_url is None and chosen.auth.mode in {"client", "hybrid"}:
+            await _opened(client)
+        yield Running(url, app, server, client, sdk, path, sink, log)
+        metrics = await _metrics(client, chosen)
     sink.close()
     planted.check(log=log.getvalue(), metrics=metrics, spans=spans.getvalue())
+
+
+@asynccontextmanager
+async def _serving(server: uvicorn.Server, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve until left, and end in order even when the test fails: a socket left open stops uvloop from closing."""
+    ended = anyio.Event()
+
+    async def serve() -> None:
+        try:
+            await server.serve([listening])
+        finally:
+            ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        try:
+            while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+                await asyncio.sleep(0.005)
+            yield
+        finally:
+            server.should_exit = True
+            with anyio.move_on_after(10, shield=True):
+                await ended.wait()
+
+
+async def _opened(client: httpx2.AsyncClient) -> None:
+    """Wait for the database, without which no key is known; it opens a moment after the start."""
+    with anyio.fail_after(10):
+        while (await client.get("/health/ready")).json()["checks"].get("database") != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def _lay_out(folder: Path) -> None:
