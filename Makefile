@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
 JOBS ?= 2
+# A failed test is asked once more: it speaks to real servers in real time. Whatever is listed as RERUN is a fault to mend.
+AGAIN := --reruns 1 -raR
 IMAGE ?= llmgateway
 .DEFAULT_GOAL := help
 .PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
@@ -41,9 +43,9 @@ ifneq ($(ARGS),)
 	@$(BIN)/pytest $(ARGS)
 else
 	@echo "==> 1 of 2: running the tests, $(JOBS) processes at a time"
-	@$(BIN)/pytest -q -n $(JOBS) -m "not alone and not integration and not long" --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/pytest -q $(AGAIN) -n $(JOBS) -m "not alone and not integration and not long" --cov --cov-report=term-missing:skip-covered
 	@echo "==> 2 of 2: running the tests that need the machine to themselves, without measuring coverage, which takes time"
-	@$(BIN)/pytest -q -m "alone and not integration and not long"
+	@$(BIN)/pytest -q $(AGAIN) -m "alone and not integration and not long"
 endif
 
 test-long: $(VENV)/.ready-dev services ## the same and the full-size tests (hours)

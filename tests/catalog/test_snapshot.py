@@ -1,10 +1,10 @@
 import sys
-from timeit import timeit
 
 import pytest
 
 from llmgateway.catalog.load import load
 from llmgateway.catalog.snapshot import Catalog, Passthrough
+from tests.timing import relative_cost
 
 NAMES = """
     OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY GROQ_API_KEY MISTRAL_API_KEY COHERE_API_KEY TOGETHERAI_API_KEY
@@ -174,11 +174,11 @@ def test_the_nearest_names_are_told(everything: Catalog) -> None:
     assert len(everything.nearest("gpt-4o-mni")) == 10
 
 
-def test_resolving_a_name_again_costs_less_than_a_microsecond_and_gives_the_same(everything: Catalog) -> None:
+def test_resolving_a_name_again_costs_less_than_writing_a_small_json_and_gives_the_same(everything: Catalog) -> None:
     model = everything.resolve("groq/anything")
 
     assert everything.resolve("groq/anything") is model
-    assert timeit(lambda: everything.resolve("groq/anything"), number=20_000) / 20_000 < 5e-6
+    assert relative_cost(lambda: everything.resolve("groq/anything"), number=5000) < 1
 
 
 def test_pitfall_062_names_made_up_by_clients_do_not_fill_the_memory() -> None:

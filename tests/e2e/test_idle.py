@@ -16,7 +16,7 @@ from tests.running import running
 
 async def main():
     async with running(folder := Path(sys.argv[1]), data_dir=folder / "own") as served:
-        with anyio.fail_after(20):
+        with anyio.fail_after(45):
             while (ready := await served.client.get("/health/ready")).status_code != 200:
                 await anyio.sleep(0.01)
         await anyio.sleep(0.1)
@@ -26,6 +26,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("start", ["first", "second"])
 def test_gateway_that_nobody_asked_has_imported_nothing_heavy(start: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import cProfile
+import itertools
 import json
 import pstats
 import re
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -43,9 +45,14 @@ def memory_bytes(gateway: Served) -> int:
 
 
 async def raw_stream(gateway: Served) -> bytes:
-    """One stream over a bare socket: a thousand SDK clients would cost more than the gateway."""
+    """The answer to one streamed call."""
+    return await raw(gateway, CHAT | {"stream": True})
+
+
+async def raw(gateway: Served, call: Mapping[str, object]) -> bytes:
+    """The answer to one call over a bare socket: a thousand SDK clients would cost more than the gateway."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
-    body = json.dumps(CHAT | {"stream": True}).encode()
+    body = json.dumps(call).encode()
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
     writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
     answer = await reader.read()
@@ -56,6 +63,7 @@ async def raw_stream(gateway: Served) -> bytes:
 @pytest.mark.timeout(60)
 async def test_a_thousand_streams_at_once_on_one_worker_with_flat_memory(provider: Player, tmp_path: Path) -> None:
     provider.always(stream_step([EVENT] * 12 + [STOP + DONE]).paced(0.5))
+    provider.script(stream_step([EVENT, STOP + DONE]))
     async with served(tmp_path, catalog_of(provider)) as gateway:
         await raw_stream(gateway)
         before = memory_bytes(gateway)
@@ -87,10 +95,13 @@ async def test_pitfall_063_a_storm_of_429s_leaves_no_crumbs(provider: Player, tm
         await asyncio.gather(*(ask(30) for _ in range(8)))
         # The first entries load what writes them to the database.
         assert (await gateway.client.get("/v1/usage")).json()["total"]["requests"] == 240
-        before = memory_bytes(gateway)
-        await asyncio.gather(*(ask(60) for _ in range(8)))
+        held = [memory_bytes(gateway)]
+        for _ in range(8):
+            await asyncio.gather(*(ask(40) for _ in range(8)))
+            held.append(memory_bytes(gateway))
 
-        assert memory_bytes(gateway) - before < 6 * MIB
+        # What 320 refusals leave is left each time; the rings that fill, and the allocator, take theirs once.
+        assert least_growth(held) < MIB, held
 
 
 async def test_pitfall_065_large_bodies_and_answers_are_given_back(provider: Player, tmp_path: Path) -> None:
@@ -187,11 +198,9 @@ async def test_pitfalls_075_and_076_two_thousand_slow_calls_at_once(provider: Pl
     provider.always(lambda step: step.delayed(2))
     async with served(tmp_path, catalog_of(provider)) as gateway:
         before = psutil.Process(gateway.process_id).cpu_times()
-        limits = httpx2.Limits(max_connections=2000)
-        async with httpx2.AsyncClient(base_url=gateway.url, limits=limits, timeout=40) as client:
-            answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=CHAT) for _ in range(2000)))
+        answers = await asyncio.gather(*(raw(gateway, CHAT) for _ in range(2000)))
 
-        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
         after = psutil.Process(gateway.process_id).cpu_times()
         # The goal is 1 ms a call, connections of both sides included; the margin is three.
         assert (after.user + after.system - before.user - before.system) / 2000 < 0.003
@@ -251,12 +260,23 @@ async def test_pitfall_102_an_answer_may_take_nine_minutes(provider: Player, tmp
 @pytest.mark.long
 @pytest.mark.timeout(8000)
 async def test_pitfall_062_two_hours_of_mixed_traffic_do_not_grow_the_process(provider: Player, tmp_path: Path) -> None:
-    await soak(provider, tmp_path, seconds=7200, most_growth_bytes=2 * MIB)
+    held = await soak(provider, tmp_path, seconds=7200)
+
+    assert held[-1] - held[0] < 2 * MIB, held
 
 
 @pytest.mark.timeout(60)
 async def test_pitfall_062_short_a_quarter_of_a_minute_of_mixed_traffic(provider: Player, tmp_path: Path) -> None:
-    await soak(provider, tmp_path, seconds=12, most_growth_bytes=6 * MIB)
+    held = await soak(provider, tmp_path, seconds=12)
+
+    # A leak grows all the time; what a buffer or the allocator takes once does not.
+    assert least_growth(held) < MIB, held
+    assert held[-1] - held[0] < 16 * MIB, held
+
+
+def least_growth(held: list[int]) -> int:
+    """Return how much was taken and not given back in that of the periods which took least."""
+    return min(after - before for before, after in itertools.pairwise(held))
 
 
 async def all_loaded(gateway: Served, provider: Player) -> None:
@@ -268,8 +288,8 @@ async def all_loaded(gateway: Served, provider: Player) -> None:
             await anyio.sleep(0.05)
 
 
-async def soak(provider: Player, folder: Path, *, seconds: float, most_growth_bytes: int) -> None:
-    """Answers, streams, errors, clients that leave; the first third of the time is for warming up."""
+async def soak(provider: Player, folder: Path, *, seconds: float) -> list[int]:
+    """Answers, streams, errors, clients that leave; what the gateway held at each sixth of the time save the first."""
     async with served(folder, catalog_of(provider), settings={"retry__max_retries": 0}) as gateway:
         await all_loaded(gateway, provider)
         until = time.perf_counter() + seconds
@@ -294,8 +314,11 @@ async def soak(provider: Player, folder: Path, *, seconds: float, most_growth_by
         async with asyncio.TaskGroup() as group:
             for number in range(4):
                 group.create_task(ask(number * 3))
-            await asyncio.sleep(seconds / 3)
-            before = memory_bytes(gateway)
+            held = []
+            for _ in range(5):
+                await asyncio.sleep(seconds / 6)
+                held.append(memory_bytes(gateway))
+        held.append(memory_bytes(gateway))
 
-        assert memory_bytes(gateway) - before < most_growth_bytes
         assert provider.requests_total > 50
+        return held[1:]

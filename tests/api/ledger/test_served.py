@@ -124,8 +124,10 @@ async def test_pitfall_024_a_stream_that_its_client_left_is_told_of_with_what_it
     async with served.client.stream("POST", "/v1/chat/completions", json=CHAT | {"stream": True}) as stream:
         await anext(stream.aiter_bytes())
         request_id = stream.headers["x-gateway-request-id"]
-    # It is over when the gateway has noticed: this question waits for it.
-    told = (await served.client.get(f"/v1/requests/{request_id}")).json()
+    with anyio.fail_after(5):
+        while (answer := await served.client.get(f"/v1/requests/{request_id}")).status_code != 200:  # noqa: ASYNC110  HTTP tells no more
+            await anyio.sleep(0.01)
+    told = answer.json()
 
     assert (told["status"], told["error_code"]) == (499, "client_closed_request")
     assert told["attempts"][0]["outcome"] == "cancelled"

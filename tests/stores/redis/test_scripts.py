@@ -69,7 +69,10 @@ async def test_a_connection_lost_before_the_second_try_is_told(redis_service: Se
 
     replies, fault = await asked(scripts, connection, made([]), ("QUIT",))
 
-    assert (replies, fault) == (None, "Redis closed the connection")
+    assert replies is None
+    assert fault is not None
+    # Redis closes while the second try is on its way: the end is heard, or the reset that answers it.
+    assert fault.startswith(("Redis closed the connection", "the connection was lost"))
 
 
 async def test_an_error_of_one_command_is_that_command_s_own(redis_service: Server) -> None:
