@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 # Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x" (then without the coverage gate).
 ARGS ?=
 # Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
-JOBS ?= 2
+JOBS ?= 3
 # A failed test is asked once more: it speaks to real servers in real time. Whatever is listed as RERUN is a fault to mend.
 AGAIN := --reruns 1 -raR
 IMAGE ?= llmgateway
+# Hundreds of processes are started by the tests: none need compile again what another has compiled.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
 

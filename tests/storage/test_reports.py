@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,9 +14,10 @@ from sqlalchemy import text
 
 from llmgateway.lifespan import settle
 from llmgateway.storage import queries, reports
-from llmgateway.storage.address import locate
+from llmgateway.storage.address import Address, locate
 from llmgateway.storage.database import open_engine
 from llmgateway.storage.entry import LedgerEntry
+from llmgateway.storage.migrations.tables import ledger
 from llmgateway.storage.queries import Group, TooManyGroupsError, UsageTotals
 from llmgateway.storage.storage import Storage
 from tests.storage.databases import END, START, entry, fields_of, random_entries
@@ -246,13 +248,10 @@ def settled() -> Iterator[None]:
 @pytest.mark.alone
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("settled")
-async def test_wide_question_holds_up_no_other_request(storage: Storage) -> None:
+async def test_wide_question_holds_up_no_other_request(storage: Storage, url: str, tmp_path: Path) -> None:
     """Pitfall 70: 100,000 rows are counted while the loop is free for everybody else."""
-    chosen = random_entries(2000, seed=7)
-    for number in range(50):
-        for one in chosen:
-            one.id = f"req_{number:011x}{one.id[15:]}"
-        await storage.add(chosen)
+    await storage.add(random_entries(3125, seed=7))
+    await double(locate(url, tmp_path), times=5)
     questions: dict[str, Callable[[], Awaitable[Any]]] = {
         "whole": lambda: storage.usage(START, END, []),
         "by all": lambda: storage.usage(START, END, KINDS),
@@ -264,6 +263,21 @@ async def test_wide_question_holds_up_no_other_request(storage: Storage) -> None
     answers = {name: await answered_beside_others(question) for name, question in questions.items()}
 
     assert answers["whole"][0].requests == 100_000
+
+
+async def double(address: Address, times: int) -> None:
+    """Write each row again, under an id that no row has yet, so many times."""
+    others = ", ".join(column.name for column in ledger.columns if column.name != "id")
+    database = open_engine(address)
+    try:
+        async with database.engine.begin() as connection:
+            for place in range(5, 5 + times):
+                anew = f"substr(id, 1, {place - 1}) || 'z' || substr(id, {place + 1})"
+                await connection.execute(
+                    text(f"INSERT INTO ledger (id, {others}) SELECT {anew}, {others} FROM ledger")  # noqa: S608  ours
+                )
+    finally:
+        await database.engine.dispose()
 
 
 async def answered_beside_others(question: Callable[[], Awaitable[Any]]) -> Any:

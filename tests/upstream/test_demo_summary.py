@@ -1,5 +1,4 @@
 # ruff: noqa: RUF001  the marks of other scripts are what is tested
-import random
 import sys
 import time
 
@@ -105,7 +104,7 @@ def test_scripts_without_spaces_are_counted_by_pairs_of_characters() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "".join(f"w{random.Random(1).randint(0, 9)}{n % 977}{'. ' if n % 12 == 0 else ' '}" for n in range(150_000)),
+        "".join(f"w{n % 7}{n % 977}{'. ' if n % 12 == 0 else ' '}" for n in range(150_000)),
         "".join(chr(0x4E00 + n * 7919 % 4096) + ("。" if n % 20 == 0 else "") for n in range(320_000)),
         "a" * 1_000_000,
         "!" * 999_999 + "x",
