@@ -1,8 +1,7 @@
-import gc
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import anyio.lowlevel
 import pytest
 from sqlalchemy import text
 
-from llmgateway.lifespan import settle
 from llmgateway.storage import queries, reports
 from llmgateway.storage.address import Address, locate
 from llmgateway.storage.database import open_engine
@@ -235,19 +233,8 @@ class Stalls:
             self.worst_s = max(self.worst_s, time.perf_counter() - began_s)
 
 
-@pytest.fixture
-def settled() -> Iterator[None]:
-    """As in a gateway that serves: what is there already, here the objects of all tests, is not walked over again."""
-    thresholds = gc.get_threshold()
-    settle()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(120)
-@pytest.mark.usefixtures("settled")
 async def test_wide_question_holds_up_no_other_request(storage: Storage, url: str, tmp_path: Path) -> None:
     """Pitfall 70: 100,000 rows are counted while the loop is free for everybody else."""
     await storage.add(random_entries(3125, seed=7))
