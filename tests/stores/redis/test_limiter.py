@@ -265,6 +265,7 @@ def admitted(url: str, seconds: float) -> tuple[int, float]:
 def check_admitted(url: str, seconds: float) -> None:
     passed, took_s = admitted(url, seconds)
     rule = RULES.rates[0]
+    sys.stdout.write(f"{passed} passed in {took_s:.2f} s; {rule.burst + rule.limit * took_s / 60:.0f} may\n")
 
     assert passed <= rule.burst + rule.limit * took_s / 60
     # A process that the machine holds up begins late or ends late; the others ask as long as they should.
