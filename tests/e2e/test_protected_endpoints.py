@@ -83,7 +83,7 @@ async def test_each_figure_of_protection_counts_what_it_says(gateway: Serve, pro
 
     asked = [await keys.ask(keys.free) for _ in range(2)]
     asked.append(await keys.ask(keys.free, control="no-store"))
-    provider.script(lambda step: step.delayed(0.2))
+    provider.script(lambda step: step.delayed(1))
     together = await asyncio.gather(*(keys.ask(keys.free, seed=1) for _ in range(3)))
     asked.append(await keys.ask(keys.free, messages=[{"role": "user", "content": f"revoke {SECRET}"}]))
     for key, statuses in ((keys.poor, (200, 200, 429)), (keys.once, (200, 429))):

@@ -146,7 +146,7 @@ async def test_pitfall_081_a_refused_call_costs_no_more_and_gives_its_claim_back
 
 async def test_pitfall_081_those_who_wait_for_one_that_asks_cost_no_more(counted: Serves, provider: Player) -> None:
     here = await counted()
-    provider.script(lambda step: step.delayed(0.3))
+    provider.script(lambda step: step.delayed(1))
 
     trips, statuses = await here.of(*(here.ask("kept", **KEPT) for _ in range(20)))
 
@@ -160,7 +160,7 @@ async def test_two_processes_ask_once(counted: Serves, provider: Player, fields:
     here = await counted()
     there = await counted("two", key=here.key)
     asked = provider.requests_total
-    provider.script(lambda step: step.delayed(0.3))
+    provider.script(lambda step: step.delayed(1))
 
     first = asyncio.ensure_future(here.ask("kept", **KEPT, **fields))
     await provider.until(lambda: provider.in_flight == 1)
