@@ -5,12 +5,8 @@ BIN := $(VENV)/bin
 # Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x" (then without the coverage gate).
 ARGS ?=
 # Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
-JOBS ?= 3
-# A failed test is asked once more: it speaks to real servers in real time. Whatever is listed as RERUN is a fault to mend.
-AGAIN := --reruns 1 -raR
+JOBS ?= 2
 IMAGE ?= llmgateway
-# Hundreds of processes are started by the tests: none need compile again what another has compiled.
-export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
 
@@ -40,14 +36,16 @@ services: $(VENV)/.ready-dev ## find or unpack the servers that the tests start
 	@echo "==> looking for Redis, PostgreSQL and Prometheus"
 	@$(BIN)/python -m tests.services
 
+# The tests start hundreds of processes: none need compile again what another has compiled.
+test test-long: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.ready-dev services ## every test, real servers included, with the coverage gate
 ifneq ($(ARGS),)
 	@$(BIN)/pytest $(ARGS)
 else
 	@echo "==> 1 of 2: running the tests, $(JOBS) processes at a time"
-	@$(BIN)/pytest -q $(AGAIN) -n $(JOBS) -m "not alone and not integration and not long" --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/pytest -q -n $(JOBS) -m "not alone and not integration and not long" --cov --cov-report=term-missing:skip-covered
 	@echo "==> 2 of 2: running the tests that need the machine to themselves, without measuring coverage, which takes time"
-	@$(BIN)/pytest -q $(AGAIN) -m "alone and not integration and not long"
+	@$(BIN)/pytest -q -m "alone and not integration and not long"
 endif
 
 test-long: $(VENV)/.ready-dev services ## the same and the full-size tests (hours)

@@ -1,8 +1,6 @@
 """The ledger at full size and over full time: small in `make test`, whole in `make test-long` (pitfalls, H and K)."""
 
-import sqlite3
 import time
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +9,13 @@ import httpx2
 import pytest
 from anyio import to_thread
 
+from llmgateway.storage.address import Address
 from llmgateway.storage.retention import Retention
 from llmgateway.storage.storage import Storage
 from tests.e2e.test_ledger import Traffic, all_there, catalog_of, postgres, reached, ready, rows_of_server, told
 from tests.lines import Lines
 from tests.served import Served, served
-from tests.storage.databases import END, START, random_entries
+from tests.storage.databases import END, START, double, random_entries
 from tests.upstreams.server import Player
 
 pytestmark = pytest.mark.alone
@@ -42,20 +41,8 @@ async def filled(folder: Path, doublings: int) -> int:
     await storage.add(random_entries(FIRST, seed=64))
     await storage.close()
     lines.close()
-    await to_thread.run_sync(_double, folder / "llmgateway.db", doublings)
+    await double(Address(path=folder / "llmgateway.db"), doublings)
     return FIRST << doublings
-
-
-def _double(file: Path, doublings: int) -> None:
-    with closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA synchronous = OFF")
-        columns = [row[1] for row in database.execute("PRAGMA table_info(ledger)")]
-        others = ", ".join(name for name in columns if name != "id")
-        for number in range(doublings):
-            mark = chr(ord("a") + number)
-            copy = f"INSERT INTO ledger (id, {others}) SELECT id || '{mark}', {others} FROM ledger"  # noqa: S608  ours
-            database.execute(copy)
-            database.commit()
 
 
 def memory_bytes(process_id: int | str = "self") -> int:

@@ -7,8 +7,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from llmgateway.ids import new_id
+from llmgateway.storage.address import Address
+from llmgateway.storage.database import open_engine
 from llmgateway.storage.entry import AttemptEntry, LedgerEntry
+from llmgateway.storage.migrations.tables import ledger
 from tests.services import postgres_server
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
@@ -73,6 +78,20 @@ def _random_entry(chance: random.Random) -> LedgerEntry:
         estimated=chance.random() < 0.1,
         cost_nusd=chance.randrange(10**10) if counted and chance.random() < 0.8 else None,
     )
+
+
+async def double(address: Address, times: int) -> None:
+    """Write each row of the ledger again, under an id that no row has yet, so many times."""
+    others = ", ".join(column.name for column in ledger.columns if column.name != "id")
+    database = open_engine(address)
+    try:
+        for place in range(5, 5 + times):
+            anew = f"substr(id, 1, {place - 1}) || 'z' || substr(id, {place + 1})"
+            copy = text(f"INSERT INTO ledger (id, {others}) SELECT {anew}, {others} FROM ledger")  # noqa: S608  ours
+            async with database.engine.begin() as connection:
+                await connection.execute(copy)
+    finally:
+        await database.engine.dispose()
 
 
 def fields_of(entries: Sequence[LedgerEntry], name: str) -> list[Any]:

@@ -12,13 +12,12 @@ import pytest
 from sqlalchemy import text
 
 from llmgateway.storage import queries, reports
-from llmgateway.storage.address import Address, locate
+from llmgateway.storage.address import locate
 from llmgateway.storage.database import open_engine
 from llmgateway.storage.entry import LedgerEntry
-from llmgateway.storage.migrations.tables import ledger
 from llmgateway.storage.queries import Group, TooManyGroupsError, UsageTotals
 from llmgateway.storage.storage import Storage
-from tests.storage.databases import END, START, entry, fields_of, random_entries
+from tests.storage.databases import END, START, double, entry, fields_of, random_entries
 
 VALUES: dict[Group, Callable[[LedgerEntry], str | None]] = {
     "model": lambda one: one.model,
@@ -250,21 +249,6 @@ async def test_wide_question_holds_up_no_other_request(storage: Storage, url: st
     answers = {name: await answered_beside_others(question) for name, question in questions.items()}
 
     assert answers["whole"][0].requests == 100_000
-
-
-async def double(address: Address, times: int) -> None:
-    """Write each row again, under an id that no row has yet, so many times."""
-    others = ", ".join(column.name for column in ledger.columns if column.name != "id")
-    database = open_engine(address)
-    try:
-        async with database.engine.begin() as connection:
-            for place in range(5, 5 + times):
-                anew = f"substr(id, 1, {place - 1}) || 'z' || substr(id, {place + 1})"
-                await connection.execute(
-                    text(f"INSERT INTO ledger (id, {others}) SELECT {anew}, {others} FROM ledger")  # noqa: S608  ours
-                )
-    finally:
-        await database.engine.dispose()
 
 
 async def answered_beside_others(question: Callable[[], Awaitable[Any]]) -> Any:
