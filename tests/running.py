@@ -96,7 +96,7 @@ async def running(
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="client-key", max_retries=0, http_client=http_client) as sdk,
     ):
         if laid_out and chosen.database_url is None and chosen.auth.mode in {"client", "hybrid"}:
-            await _opened(client)
+            await opened(client)
         yield Running(url, app, server, client, sdk, path, sink, log)
         metrics = await _metrics(client, chosen)
     sink.close()
@@ -126,7 +126,7 @@ async def _serving(server: uvicorn.Server, listening: socket.socket) -> AsyncIte
                 await ended.wait()
 
 
-async def _opened(client: httpx2.AsyncClient) -> None:
+async def opened(client: httpx2.AsyncClient) -> None:
     """Wait for the database, without which no key is known; it opens a moment after the start."""
     with anyio.fail_after(10):
         while (await client.get("/health/ready")).json()["checks"].get("database") != "ok":  # noqa: ASYNC110

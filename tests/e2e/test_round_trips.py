@@ -21,7 +21,7 @@ from llmgateway import protection
 from llmgateway.gateway.coalescing import Flights
 from llmgateway.stores.redis.link import RedisLink
 from tests.e2e.made_keys import ADMIN_KEY, make_key
-from tests.running import Running, running
+from tests.running import Running, opened, running
 from tests.services import Server, redis_server
 from tests.stores.waiting import until
 from tests.upstreams.server import Player
@@ -106,7 +106,8 @@ async def counted(
             served = await stack.enter_async_context(running(folder, catalog, **settings))
             key = key or (await make_key(served.url, limits=given))["key"]
             here = Counted(served, links[-1], key)
-            await here.ask("to begin with")  # connects, and finds the key
+            await opened(served.client)
+            assert (await here.ask("to begin with")).is_success  # connects, and finds the key
             return here
 
         yield serve
