@@ -128,10 +128,10 @@ class Running:
         self._log.close()
 
 
-def mock() -> Contestant:
+def mock(name: str = "mock", delay_ms: float = 0.0) -> Contestant:
     """Describe the provider everybody is put in front of."""
-    command = [sys.executable, "-m", "bench.mock", "--port"]
-    return Contestant("mock", "mock provider", lambda port, _: [*command, str(port)])
+    command = [sys.executable, "-m", "bench.mock", "--delay-ms", str(delay_ms), "--port"]
+    return Contestant(name, "mock provider", lambda port, _: [*command, str(port)])
 
 
 def gateway(folder: Path, *, translates: bool = True) -> Contestant:

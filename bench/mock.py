@@ -1,6 +1,7 @@
 """The provider that every contestant is put in front of: lean enough that it is never what limits them.
 
-It speaks just the HTTP/1.1 its callers do (keep-alive, declared lengths) and answers at once, unless paced.
+It speaks just the HTTP/1.1 its callers do (keep-alive, declared lengths) and answers at once, unless paced or told to
+take its time.
 """
 
 import argparse
@@ -48,10 +49,15 @@ def declared_bytes(head: bytes) -> int | None:
 
 
 class Provider(asyncio.Protocol):
-    """One connection of a caller."""
+    """One connection of a caller.
 
-    def __init__(self, call_later: Callable[..., asyncio.TimerHandle]) -> None:
+    Args:
+        delay_s: How long every answer takes; 0 is at once.
+    """
+
+    def __init__(self, call_later: Callable[..., asyncio.TimerHandle], delay_s: float = 0.0) -> None:
         self._call_later = call_later
+        self._delay_s = delay_s
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._seen = bytearray()
@@ -86,7 +92,10 @@ class Provider(asyncio.Protocol):
                 self._seen += data
         if self._missing_bytes <= 0:
             request, self._seen, self._missing_bytes = bytes(self._seen), bytearray(), None
-            self._answer(request)
+            if self._delay_s:
+                self._timer = self._call_later(self._delay_s, self._answer, request)
+            else:
+                self._answer(request)
 
     def _answer(self, request: bytes) -> None:
         usage = b""
@@ -113,19 +122,21 @@ class Provider(asyncio.Protocol):
             self._transport.write(reply)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, delay_s: float) -> None:
     """Answer on a port of 127.0.0.1 until ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Provider(loop.call_later), "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(lambda: Provider(loop.call_later, delay_s), "127.0.0.1", port, backlog=1024)
     async with server:
         await server.serve_forever()
 
 
 def main() -> None:
-    """Serve on `--port`."""
+    """Serve on `--port`; each answer takes `--delay-ms`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    given = parser.parse_args()
+    uvloop.run(serve(given.port, given.delay_ms / 1000))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ SATURATED = 0.93
 
 def render(results: Results) -> str:
     """Write tables and budgets as Markdown."""
-    parts = [_machine(results), _table(results), _ratios(results), _budgets(budgets(results))]
+    parts = [_machine(results), _table(results), _ratios(results), promises(budgets(results))]
     return "\n".join(parts)
 
 
@@ -31,7 +31,8 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table as Markdown."""
     return "\n".join([_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]) + "\n"
 
 
@@ -90,7 +91,7 @@ def _table(results: Results) -> str:
             f"{median(results.starts_s[name]):.2f}",
         ]
         rows.append(cells)
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
 def _ratios(results: Results) -> str:
@@ -109,10 +110,11 @@ def _ratios(results: Results) -> str:
         "translated",
         "cache hit",
     ]
-    return _grid(head, rows)
+    return grid(head, rows)
 
 
-def _budgets(checked: Sequence[Budget]) -> str:
+def promises(checked: Sequence[Budget]) -> str:
+    """Write what was promised beside what was measured."""
     rows = [
         [
             each.what,
@@ -122,7 +124,7 @@ def _budgets(checked: Sequence[Budget]) -> str:
         ]
         for each in checked
     ]
-    return _grid(["budget", "measured", "allowed", ""], rows)
+    return grid(["budget", "measured", "allowed", ""], rows)
 
 
 def into_document(path: Path, text: str) -> None:

@@ -84,8 +84,13 @@ def raw(results: Results) -> dict[str, object]:
         "machine": dict(results.machine),
         "memory_mb": dict(results.memory_mb),
         "starts_s": {name: list(times) for name, times in results.starts_s.items()},
-        "repetitions": [_raw_repetition(each) for each in results.repetitions],
+        "repetitions": raw_repetitions(results.repetitions),
     }
+
+
+def raw_repetitions(repetitions: Sequence[Repetition]) -> list[dict[str, object]]:
+    """Give repetitions as JSON's values."""
+    return [_raw_repetition(each) for each in repetitions]
 
 
 def _raw_repetition(repetition: Repetition) -> dict[str, object]:

@@ -7,14 +7,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 
-from bench import accounting, machine, payloads, report, results
+from bench import accounting, machine, payloads, report, results, routing
 from bench.contestants import ROOT, Contestant, Running, gateway, lineup, mock
 from bench.scenarios import PATH, SCENARIOS, Repetition, Scenario, quiet, repeat
 
@@ -206,23 +206,46 @@ def main() -> int:
     scenarios = [each for each in SCENARIOS if not given.only or each.name in given.only]
     available = sorted(os.sched_getaffinity(0))
     cores = Cores(available[0], available[-1])
-    chosen = lineup(set(given.without), CACHE)
+    chosen = lineup(set(given.without), CACHE) if scenarios else []
     os.sched_setaffinity(0, {cores.load})
     # Told to end, it ends like one interrupted: whom it started, paused or not, does not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began_s = time.perf_counter()
-    measured = uvloop.run(measure(chosen, cores, plan, scenarios))
+    texts, raw = [], dict[str, object]()
+    if scenarios:
+        measured = uvloop.run(measure(chosen, cores, plan, scenarios))
+        texts.append(report.render(measured))
+        raw |= results.raw(measured)
+    if not given.only or routing.NAME in given.only:
+        done = uvloop.run(measure_routing(cores, plan))
+        texts.append(routing.render(done, is_kept, plan.repetitions))
+        raw |= {routing.NAME: results.raw_repetitions(done)}
     os.sched_setaffinity(0, available)
-    text = report.render(measured)
-    say(f"\n{text}\nTook {time.perf_counter() - began_s:.0f} s. Raw results: {keep(measured)}")
+    text = "\n".join(texts)
+    say(f"\n{text}\nTook {time.perf_counter() - began_s:.0f} s. Raw results: {keep(raw)}")
     if given.docs:
         report.into_document(DOCUMENT, text)
     return 0
 
 
-def keep(measured: results.Results) -> Path:
+async def measure_routing(cores: Cores, plan: Plan) -> list[Repetition]:
+    """Measure this gateway's choices of deployments."""
+    say("starting what is routed")
+    with routing.started(cores.contestant, cores.load, CACHE / "bench-run") as running:
+        return await routing.measure(
+            running,
+            cores.contestant,
+            duration_s=plan.duration_s,
+            repetitions=plan.repetitions,
+            rounds=plan.repetitions + plan.extra_rounds,
+            is_kept=is_kept,
+            say=say,
+        )
+
+
+def keep(raw: Mapping[str, object]) -> Path:
     """Write the raw results down; give the file's path from the project's folder."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(results.raw(measured), indent=1))
+    path.write_text(json.dumps(raw, indent=1))
     return path.relative_to(ROOT)

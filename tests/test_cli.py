@@ -13,8 +13,9 @@ providers:
   main: {provider: openai, api_key: "${KEY}", api_base: "http://localhost:1/v1"}
   bare: {provider: groq}
 models:
-  - {name: chat, rescue: true, deployments: [{provider: main, model: gpt-4o}]}
+  - {name: chat, deployments: [{provider: main, model: gpt-4o}]}
   - {name: "*", passthrough: true}
+integrations: {doc_store: {}}
 """
 
 
@@ -45,7 +46,7 @@ def test_check_prints_what_is_on_offer_and_never_a_secret(
     assert "models: chat, demo/echo, demo/summary" in out
     assert "models by name (*): " in out
     assert "without effect yet: LLMGATEWAY_QUEUE_URL" in out
-    assert ":6: models[0].rescue" in out
+    assert ":8: integrations" in out
     assert "warning: 2 worker processes without" in out
     assert "providers.bare.api_key: this account has no key" in out
     assert "faults: 0" in out

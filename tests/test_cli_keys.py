@@ -86,11 +86,13 @@ def test_key_is_made_listed_and_rotated(environ: dict[str, str], capsys: Capture
         environ,
         capsys,
         *("create", "--name", "app", "--organization", "acme", "--models", "openai/*", "chat", "--tier", "gold"),
+        *("--strategy", "least_busy"),
         *("--budget-usd", "50", "--period", "week", "--expires", "30d"),
     )
     [row] = all_of(environ)
     assert (row.id, row.name, row.hash, row.prefix) == (key_id, "app", hash_of(secret), secret[:12])
     assert (row.organization_id, row.models, row.tier) == ("acme", ("openai/*", "chat"), "gold")
+    assert row.strategy == "least_busy"
     assert row.budget == Budget(50.0, "week")
     assert row.expires_at is not None
     assert timedelta(days=29) < row.expires_at - datetime.now(UTC) <= timedelta(days=30)

@@ -11,7 +11,7 @@ from tests.running import Running, running
 from tests.upstreams.anthropic_wire import AnthropicWire
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
-from tests.upstreams.step import json_step, raw_step
+from tests.upstreams.step import Play, json_step, raw_step
 
 PLAIN = "planted-plain-key-0042"
 PROMPT = "a planted prompt about a merger"
@@ -65,12 +65,18 @@ async def _fail_in_every_way(served: Running, player: Player) -> None:
     for path in ("/nothing", f"/nothing?key={PLAIN}", "/v1/models/unknown", "/v1/chat/completions"):
         await served.client.get(path)
     await served.client.post("/v1/chat/completions", content=b"{broken")
-    for status in (400, 401, 402, 403, 404, 422, 429, 500, 503):
-        player.script(player.wire.error(status, f"No: {PLAIN}; Authorization: Bearer {PLAIN}", code=PLAIN))
-        await served.client.post("/v1/chat/completions", json=CHAT)
-    player.script(raw_step(PLAIN.encode()), lambda step: step.cut(pieces=1))
-    for stream in (False, True):
-        await served.client.post("/v1/chat/completions", json=CHAT | {"stream": stream})
+    failures: list[Play] = [
+        player.wire.error(status, f"No: {PLAIN}; Authorization: Bearer {PLAIN}", code=PLAIN)
+        for status in (400, 401, 402, 403, 404, 422, 429, 500, 503)
+    ]
+    failures += [raw_step(PLAIN.encode()), lambda step: step.cut(pieces=1)]
+    before = player.requests_total
+    for number, failure in enumerate(failures):
+        # Each at a model of its own: one that failed is not asked again for a while.
+        player.script(failure)
+        twist = {"model": f"main/claude-{number}", "stream": number == len(failures) - 1}
+        await served.client.post("/v1/chat/completions", json=CHAT | twist)
+    assert player.requests_total == before + len(failures)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
@@ -80,7 +86,9 @@ async def test_pitfalls_099_and_135_no_way_of_failing_tells_a_key_or_a_prompt(ga
         served = await gateway(
             f"""
             providers: {{main: {{provider: {kind}, api_key: "${{KEY}}", api_base: "{player.base}"}}}}
-            models: [{{name: chat, deployments: [{{provider: main, model: claude-sonnet-4-5}}]}}]
+            models:
+              - {{name: chat, deployments: [{{provider: main, model: claude-sonnet-4-5}}]}}
+              - {{name: "main/*", passthrough: true}}
             """,
             environ={"KEY": PLAIN},
             retry__max_retries=0,

@@ -41,13 +41,13 @@ def variables_of(row: Provider) -> set[str]:
 
 def test_examples_are_there() -> None:
     assert len(blocks("python")) == 2
-    assert len(curls()) == README.count("curl ") == 4
+    assert len(curls()) == README.count("curl ") == 5
     assert len(TABLE) == 11
 
 
 async def test_curl_examples_are_answered(gateway: Serve) -> None:
     served = await gateway()
-    plain, streamed, real, _ = [(url.removeprefix(ADDRESS), json.loads(body)) for url, body in curls()]
+    plain, streamed, real, route, _ = [(url.removeprefix(ADDRESS), json.loads(body)) for url, body in curls()]
 
     answer = await served.client.post(plain[0], json=plain[1])
     stream = await served.client.post(streamed[0], json=streamed[1])
@@ -57,6 +57,8 @@ async def test_curl_examples_are_answered(gateway: Serve) -> None:
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert stream.text.endswith("data: [DONE]\n\n")
     assert without_key.status_code == 404
+    plan = (await served.client.post(route[0], json=route[1])).json()
+    assert (route[0], plan["decision"]["deployment"]) == ("/v1/route", "demo/echo")
 
 
 async def test_key_of_the_example_is_made_and_used(gateway: Serve) -> None:

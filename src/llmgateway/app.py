@@ -19,11 +19,12 @@ from structlog.typing import FilteringBoundLogger
 from llmgateway import __version__
 from llmgateway.api.calls import ReplyTimes
 from llmgateway.api.routes import Paths, model_calls
-from llmgateway.catalog.model import Model, Wire
+from llmgateway.catalog.model import Wire
+from llmgateway.catalog.snapshot import Catalog
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.gateway.layers.access import Access
-from llmgateway.gateway.target import Answer, Target, wrap
+from llmgateway.gateway.target import Answer, Layer, wrap
 from llmgateway.lifespan import Application, State, settle
 from llmgateway.middleware.auth import Auth
 from llmgateway.middleware.body import Body
@@ -39,7 +40,14 @@ from llmgateway.protection import Protection, sensitivity_layers
 from llmgateway.recording import Recording
 from llmgateway.routing.attempt import Attempts, TimeLimits
 from llmgateway.routing.charge import Charge
-from llmgateway.routing.model import RoutedModel
+from llmgateway.routing.choosing.auto import AutoModel
+from llmgateway.routing.choosing.planner import Planner
+from llmgateway.routing.choosing.routes import Routes
+from llmgateway.routing.failover.failover import Failover
+from llmgateway.routing.failover.patience import Patience
+from llmgateway.routing.health.book import HealthBook
+from llmgateway.routing.health.probes import Probes
+from llmgateway.routing.model import RoutedModels
 from llmgateway.routing.retry import Retry, RetryPolicy
 from llmgateway.settings import Settings, environment, load_settings, secret_values
 from llmgateway.storage.admin.rows import Deed
@@ -53,7 +61,7 @@ from llmgateway.telemetry.logs import (
 )
 from llmgateway.telemetry.metrics import Metrics
 from llmgateway.tokens import TokenCounter
-from llmgateway.upstream.base import Upstream
+from llmgateway.upstream.base import Probed, Upstream
 from llmgateway.upstream.demo import DemoUpstream
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.relay import Relay
@@ -96,18 +104,13 @@ def create_app(
     upstreams = _upstreams(settings)
     state = State(logger, catalog, settings.shutdown_grace_s)
     recording = Recording(settings, logger, __version__, providers=lambda: catalog.current.accounts, workers=workers)
-    protection = Protection(settings, logger, catalog, recording)
-    gateway = _gateway(settings, upstreams, protection.around)
+    counter = TokenCounter(logger=logger)
+    planner = Planner(recording.book, Routes(recording.book), counter)
+    protection = Protection(settings, logger, catalog, recording, planner=planner, counter=counter)
+    answer = protection.around(Answer(_models(settings, upstreams, planner, counter, lambda: catalog.current)))
+    gateway = Gateway(answer, upstreams.close, settings.request_timeout_s, protection.explaining())
     _tell(logger, catalog)
     _observe(recording.metrics, state, upstreams)
-
-    def beside(group: TaskGroup) -> None:
-        group.start_soon(catalog.watch)
-        recording.beside(group)
-        protection.beside(group)
-        if any(account.wire == "litellm" for account in catalog.current.accounts.values()):
-            # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
-            group.start_soon(upstreams.litellm.warm)
 
     async def close() -> None:
         await gateway.close()
@@ -116,7 +119,33 @@ def create_app(
         for end in ends:
             end()
 
+    beside = _beside(settings, state, upstreams, recording, protection)
     return Application(_stack(settings, gateway, state, recording, protection), state, beside, close)
+
+
+def _beside(
+    settings: Settings, state: State, upstreams: "_Upstreams", recording: Recording, protection: Protection
+) -> Callable[[TaskGroup], None]:
+    """Give what starts all that runs beside the requests."""
+    catalog = state.catalog
+    probes = Probes(
+        recording.book,
+        lambda: catalog.current,
+        upstreams.probed,
+        state.logger,
+        answer_within_s=settings.connect_timeout_s,
+    )
+
+    def beside(group: TaskGroup) -> None:
+        group.start_soon(catalog.watch)
+        group.start_soon(probes.run)
+        recording.beside(group)
+        protection.beside(group)
+        if any(account.wire == "litellm" for account in catalog.current.accounts.values()):
+            # Seconds of import: after the start, so that the first call of such a provider does not pay for it.
+            group.start_soon(upstreams.litellm.warm)
+
+    return beside
 
 
 def create_worker_app() -> Application:
@@ -160,11 +189,12 @@ def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
     catalog = CatalogSource(settings.catalog, environ, _unheard)
     names = lambda: catalog.current  # noqa: E731  it is handed on twice
 
-    def around(answer: Target) -> Target:
-        """Whoever runs the program is its one caller: nobody is to be told apart, limited, or charged."""
-        return wrap([partial(Access, names), *sensitivity_layers(settings, names, _unnoted)], answer)
-
-    return _gateway(settings, _upstreams(settings), around)
+    counter, book, upstreams = TokenCounter(), HealthBook(), _upstreams(settings)
+    planner = Planner(book, Routes(book), counter)
+    # Whoever runs the program is its one caller: nobody is to be told apart, limited, or charged.
+    layers: list[Layer] = [partial(Access, names, AutoModel(planner)), *sensitivity_layers(settings, names, _unnoted)]
+    answer = wrap(layers, Answer(_models(settings, upstreams, planner, counter, names)))
+    return Gateway(answer, upstreams.close, request_s=settings.request_timeout_s)
 
 
 def _watched_catalog(settings: Settings, environ: Mapping[str, str], logger: FilteringBoundLogger) -> CatalogSource:
@@ -197,6 +227,7 @@ class _Upstreams:
     transport: Transport
     litellm: LiteLLMUpstream
     by_wire: Mapping[Wire, Upstream]
+    probed: Mapping[Wire, Probed]
 
     async def close(self) -> None:
         for upstream in set(self.by_wire.values()):
@@ -207,7 +238,8 @@ class _Upstreams:
 def _upstreams(settings: Settings) -> _Upstreams:
     transport = Transport(connect_timeout_s=settings.connect_timeout_s)
     relay, litellm = Relay(transport), LiteLLMUpstream(transport)
-    return _Upstreams(transport, litellm, {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()})
+    by_wire: Mapping[Wire, Upstream] = {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()}
+    return _Upstreams(transport, litellm, by_wire, {"openai": relay, "azure": relay})
 
 
 def _observe(told: Metrics, state: State, upstreams: _Upstreams) -> None:
@@ -221,8 +253,10 @@ def _observe(told: Metrics, state: State, upstreams: _Upstreams) -> None:
     told.observe_from("llm_log_lines_dropped_total", lambda: dropped_lines(state.logger))
 
 
-def _gateway(settings: Settings, upstreams: _Upstreams, around: Callable[[Target], Target]) -> Gateway:
-    limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s)
+def _models(
+    settings: Settings, upstreams: _Upstreams, planner: Planner, counter: TokenCounter, names: Callable[[], Catalog]
+) -> RoutedModels:
+    limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s, settings.request_timeout_s)
     policy = RetryPolicy(
         max_retries=settings.retry.max_retries,
         min_delay_s=settings.retry.min_delay_s,
@@ -230,14 +264,9 @@ def _gateway(settings: Settings, upstreams: _Upstreams, around: Callable[[Target
         factor=settings.retry.factor,
         jitter=settings.retry.jitter,
     )
-    charge = Charge(TokenCounter())
-    attempts = Attempts(upstreams.by_wire, limits, charge=charge, propagate=settings.propagate_trace)
-    retry = Retry(attempts, policy)
-
-    def routed(model: Model) -> RoutedModel:
-        return RoutedModel(model, retry)
-
-    return Gateway(around(Answer(routed)), upstreams.close, request_s=settings.request_timeout_s)
+    attempts = Attempts(upstreams.by_wire, limits, charge=Charge(counter), propagate=settings.propagate_trace)
+    failover = Failover(attempts, Patience(settings.silence_s))
+    return RoutedModels(planner, failover, Retry(policy), names)
 
 
 def _stack(settings: Settings, gateway: Gateway, state: State, recording: Recording, protection: Protection) -> ASGIApp:

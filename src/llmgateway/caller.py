@@ -1,4 +1,4 @@
-"""Who calls: what a key says of whoever holds it."""
+"""Who calls: what a key says of whoever holds it, and what the headers of a request ask for."""
 
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 from typing_extensions import override
 
-from llmgateway.catalog.model import Limits
+from llmgateway.catalog.model import Limits, Strategy
 
 Kind = Literal["anyone", "shared", "client", "provider", "admin"]
 Period = Literal["day", "week", "month", "total"]
@@ -35,6 +35,7 @@ class Caller(Struct, frozen=True, kw_only=True):
         organization: The key's own; `None` is none.
         models: Globs of the models it may use; `None` is all.
         tier: The catalog's tier whose limits hold where `limits` says nothing; `None` is the default one.
+        strategy: How its calls choose among a model's deployments; `None` is as the catalog says.
         provider: LiteLLM's name of the provider whose key came, for kind `provider`.
         provider_key: That key; used for this one call and kept nowhere.
     """
@@ -48,6 +49,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     organization_limits: Limits | None = None
     organization_budget: Budget | None = None
+    strategy: Strategy | None = None
     provider: str | None = None
     provider_key: str | None = None
 
@@ -71,3 +73,24 @@ def _matches(model: str, pattern: str) -> bool:
     if slash != its_slash:
         return False
     return prefix == its_prefix and fnmatchcase(its_rest, rest) if slash else fnmatchcase(model, pattern)
+
+
+class CacheAsk(Struct, frozen=True, gc=False):
+    """What a client says of the cache: `Cache-Control: no-cache | no-store`, `X-Cache-TTL`."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    ttl_s: float | None = None
+
+
+class RouteAsk(Struct, frozen=True, gc=False):
+    """What a client says of the way: `X-Route-Strategy`, `X-Max-Cost-USD`, `X-Disable-Fallbacks`, `X-Task-Type`.
+
+    Args:
+        alone: Only the first choice is asked, whatever becomes of it.
+    """
+
+    strategy: Strategy | None = None
+    max_cost_usd: float | None = None
+    alone: bool = False
+    task: str | None = None

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from llmgateway import __version__
 from llmgateway.catalog.load import CatalogError
+from llmgateway.catalog.model import AUTO
 from llmgateway.catalog.providers import providers
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.catalog.source import read_catalog
@@ -200,7 +201,7 @@ def _print_offer(catalog: Catalog) -> None:
         key = "key set" if account.api_key else "NO KEY" if needed else "no key needed"
         name = account.name if account.name == account.provider else f"{account.name} ({account.provider})"
         print(f"provider: {name}: {account.wire} wire, {key}")
-    listed = [model.id for model in catalog.listed()]
+    listed = [model.id for model in catalog.listed() if model.id != AUTO]
     named = [*catalog.models]
     print(f"models: {', '.join(named[:_MOST_LISTED])}{', ...' if len(named) > _MOST_LISTED else ''}")
     if catalog.passthrough:

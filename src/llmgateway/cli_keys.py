@@ -18,6 +18,7 @@ from anyio import to_thread
 from msgspec import structs
 
 from llmgateway.caller import Budget, Period
+from llmgateway.catalog.model import Strategy
 from llmgateway.ids import new_id
 from llmgateway.keys.hashing import hash_of, is_ours, new_key, prefix_of
 from llmgateway.storage.address import Address, locate
@@ -66,6 +67,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     create.add_argument("--organization", metavar="ID", help="to which it belongs")
     create.add_argument("--models", nargs="+", metavar="GLOB", help="that it may use; without: all")
     create.add_argument("--tier", help="of the catalog, whose limits hold for it")
+    create.add_argument(
+        "--strategy",
+        choices=get_args(Strategy),
+        help="of its calls among a model's deployments; without: the catalog's",
+    )
     create.add_argument("--budget-usd", type=_usd, metavar="USD", help="the most it may spend in a period")
     create.add_argument("--period", choices=get_args(Period), help="of the budget; without: month")
     create.add_argument("--expires", type=_moment, metavar="WHEN", help="a date such as 2027-01-01, or in such as 30d")
@@ -135,6 +141,7 @@ async def _create(options: argparse.Namespace, place: Place) -> int:
         organization_id=options.organization,
         models=None if options.models is None else tuple(options.models),
         tier=options.tier,
+        strategy=options.strategy,
         budget=budget,
         expires_at=options.expires,
     )
@@ -264,7 +271,7 @@ def _deed(action: str, row: KeyRow, details: dict[str, Any]) -> Deed:
 
 def _shown(row: KeyRow) -> dict[str, Any]:
     """Say what a key may, for the audit log."""
-    named = ("name", "prefix", "models", "tier", "budget", "expires_at")
+    named = ("name", "prefix", "models", "tier", "strategy", "budget", "expires_at")
     return {name: value for name in named if (value := getattr(row, name)) is not None}
 
 

@@ -7,6 +7,7 @@ The tree::
     │   ├── InvalidJSONError           400  the body is not JSON
     │   ├── UnsupportedParameterError  400  this provider has no such parameter
     │   ├── ContextLengthError         400  prompt and answer do not fit the model's window
+    │   ├── MaxCostError               402  it would cost more than the client lets it
     │   ├── ModelNotFoundError         404  no such model, or not yours
     │   ├── NotFoundError              404  no such path
     │   ├── MethodNotAllowedError      405
@@ -27,7 +28,8 @@ The tree::
         ├── UpstreamRejectedError      4xx  the provider refuses the request itself
         ├── UpstreamRateLimitedError   429
         ├── UpstreamAuthError          502  the provider refuses our key
-        └── UpstreamQuotaError         502  our account there is out of money or quota
+        ├── UpstreamQuotaError         502  our account there is out of money or quota
+        └── NoHealthyDeploymentError   503  all deployments of the model rest
 
 A class exists only where the client gets another status or code, or where routing acts differently.
 """
@@ -47,8 +49,10 @@ __all__ = [
     "KeysAwayError",
     "LedgerAwayError",
     "LimitsAwayError",
+    "MaxCostError",
     "MethodNotAllowedError",
     "ModelNotFoundError",
+    "NoHealthyDeploymentError",
     "NotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
@@ -124,6 +128,14 @@ class ContextLengthError(InvalidRequestError):
     """Prompt and answer together are longer than the model's context window."""
 
     code = "context_length_exceeded"
+
+
+class MaxCostError(InvalidRequestError):
+    """No deployment answers this call for so little; `details` says what it would cost."""
+
+    status = 402
+    code = "max_cost_exceeded"
+    should_retry = False
 
 
 class ModelNotFoundError(InvalidRequestError):
@@ -312,3 +324,10 @@ class UpstreamQuotaError(UpstreamError):
     """Our account at the provider is out of money or quota."""
 
     code = "provider_quota_exhausted"
+
+
+class NoHealthyDeploymentError(UpstreamError):
+    """Every deployment of the model rests after failures; nobody was asked."""
+
+    status = 503
+    code = "no_healthy_deployment"

@@ -6,18 +6,21 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
-from llmgateway.caller import ANYONE, Caller
+from llmgateway.caller import ANYONE, CacheAsk, Caller, RouteAsk
 from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
 from llmgateway.ids import new_id
 
 Operation = Literal["chat", "completion", "embedding"]
 Header = tuple[bytes, bytes]
+NO_NEEDS: frozenset[str] = frozenset()
+# The loop's clock counts whole milliseconds: what a deadline ends may end a little before it.
+_TIMER_S = 0.002
 
 
 class Call(Struct, frozen=True):
@@ -31,6 +34,7 @@ class Call(Struct, frozen=True):
         user: OpenAI's `user` field: a label within the caller's own organization, never an identity.
         max_tokens: The longest answer that the client wants; `None` when it does not say.
         n: How many answers it wants.
+        needs: What a deployment must be able to do for it, such as `vision` and `tools`.
         trace_headers: W3C trace context for the upstream, when a setting says that it may know it.
     """
 
@@ -42,6 +46,7 @@ class Call(Struct, frozen=True):
     user: str | None = None
     max_tokens: int | None = None
     n: int = 1
+    needs: frozenset[str] = NO_NEEDS
     trace_headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -134,7 +139,7 @@ class Attempt(Struct):
 
     Args:
         started, ended: `time.perf_counter` seconds; a stream's attempt ends with its last chunk.
-        outcome: `ok`, `cancelled`, or the `code` of the error; `None` while it runs.
+        outcome: `ok`, `cancelled`, `superseded` (another was faster), or the error's `code`; `None` while it runs.
         span_id: Of its span in a trace, made early only when the upstream is told; 0 is none yet.
     """
 
@@ -155,6 +160,21 @@ class Attempt(Struct):
     def model(self) -> str:
         """The upstream model."""
         return self.deployment.model
+
+
+def upstream_s(attempts: Sequence[Attempt], now: float) -> float:
+    """Give the seconds in which at least one attempt ran: two side by side wait together."""
+    total_s, until = 0.0, 0.0
+    for attempt in attempts if len(attempts) < 2 else sorted(attempts, key=_started):  # noqa: PLR2004  usual is one
+        ended = now if attempt.ended is None else attempt.ended
+        if ended > until:
+            total_s += ended - max(attempt.started, until)
+            until = ended
+    return total_s
+
+
+def _started(attempt: Attempt) -> float:
+    return attempt.started
 
 
 class Trace(Struct):
@@ -188,12 +208,14 @@ class Event(Struct):
     attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
-class CacheAsk(Struct, frozen=True, gc=False):
-    """What a client says of the cache: `Cache-Control: no-cache | no-store`, `X-Cache-TTL`."""
+class Plan(Protocol):
+    """Who may answer a call, as routing has chosen: `ordered` gives all of them, best first."""
 
-    no_cache: bool = False
-    no_store: bool = False
-    ttl_s: float | None = None
+    def ordered(self) -> tuple[Deployment, ...]: ...
+
+
+# Asks the limits of further deployments for room: gives the place of the first that has it, `None` when none has.
+Leave = Callable[[Sequence[Deployment]], Awaitable[int | None]]
 
 
 class Left(Struct, frozen=True, gc=False):
@@ -239,10 +261,12 @@ class Exchange(Struct):
     call: Call | None = None  # gateway
     cache_ask: CacheAsk | None = None  # api
     idempotency_key: str | None = None  # api
+    route_ask: RouteAsk | None = None  # api
     model: Model | None = None  # gateway/layers/access; another one where a call is rerouted
     model_label: str = "other"  # gateway/layers/access: the model's name if the catalog or LiteLLM's table has it
     sensitivity: Sensitivity | None = None  # gateway/layers/sensitivity
     min_security: SecurityLevel | None = None  # gateway/layers/sensitivity: no provider below it may see this call
+    only_models: tuple[str, ...] = ()  # gateway/layers/sensitivity: no other may see this call; empty is all
     cache_key: str | None = None  # gateway/layers/cache: where its answer is kept; `None` is not at all
     cached: bytes | None = None  # gateway/layers/limits, which reads it in its own round trip
     claimed: bytes | None = None  # gateway/layers/limits: who asks this for all processes, when nothing was kept
@@ -252,10 +276,15 @@ class Exchange(Struct):
     replayed: bool = False  # gateway/layers/idempotency: it is the answer to an earlier request of the same key
     requests_left: Left | None = None  # gateway/layers/limits
     tokens_left: Left | None = None  # gateway/layers/limits
-    candidates: tuple[Deployment, ...] = ()  # routing/candidates: who may answer, best first
-    choice: int = 0  # gateway/layers/limits: the first of them that its own limits let be asked
+    plan: Plan | None = None  # routing: early for gateway/layers/limits, where deployments have limits of their own
+    choice: int = 0  # gateway/layers/limits: the first of the plan that its own limits let be asked
+    leave: Leave | None = None  # gateway/layers/limits: for those that are asked after it
+    full: GatewayError | None = None  # gateway/layers/limits: no deployment has room, and another model may be asked
     refusal: GatewayError | None = None  # gateway/layers/limits: why only a kept answer may be given, and nobody asked
     at_end: list[Callable[[], None]] = field(default_factory=list)  # gateway/layers: called once by gateway/record
+    prompt_tokens: int | None = None  # routing: counted, where their exact number decides
+    task: str | None = None  # routing/auto: what kind of task this is
+    others: tuple[str, ...] = ()  # routing/auto: names of models that may answer instead
     route_reason: str | None = None  # routing
     provider: str | None = None  # routing: who really answered
     upstream_model: str | None = None  # routing: the name that was sent on
@@ -273,12 +302,14 @@ class Exchange(Struct):
     cancelled_by: GatewayError | None = None
 
     @property
+    def is_late(self) -> bool:
+        """Whether the time that it may take is over, or as good as."""
+        return self.deadline is not None and time.perf_counter() >= self.deadline - _TIMER_S
+
+    @property
     def upstream_s(self) -> float:
         """Seconds spent waiting for upstreams so far."""
-        total_s = 0.0
-        for attempt in self.attempts:
-            total_s += (time.perf_counter() if attempt.ended is None else attempt.ended) - attempt.started
-        return total_s
+        return upstream_s(self.attempts, time.perf_counter())
 
     def headers(self) -> list[Header]:
         """What a client may know of a model call so far, as response headers (times in milliseconds)."""

@@ -27,7 +27,7 @@ def pages(
         *metrics.routes(recording.metrics.render, recording.metrics.summary, enabled=settings.prometheus),
         *requests.routes(recording.recent, reader.find),
         *usage.routes(reader.usage, flush),
-        *reports.routes(reader, flush),
+        *reports.routes(reader, flush, lambda: state.catalog.current),
         *_admin(state, protection),
         *openapi.routes(version),
     ]
@@ -76,6 +76,9 @@ def _health(
     return [
         *health.routes(version, **probes),
         *health_detailed.routes(
-            version, **probes, providers=lambda: recording.health.states(served.current.accounts), parts=parts
+            version,
+            **probes,
+            providers=lambda: recording.health.states(protection.telling.circuits(served.current)),
+            parts=parts,
         ),
     ]

@@ -18,10 +18,11 @@ from llmgateway.gateway.answers.entry import unpack
 from llmgateway.gateway.budgets import BudgetWatch
 from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights
-from llmgateway.gateway.embedding import Embedder
+from llmgateway.gateway.explain import Explain
 from llmgateway.gateway.layers.access import Access
 from llmgateway.gateway.layers.cache import Cache
 from llmgateway.gateway.layers.cache_keys import CacheKeys
+from llmgateway.gateway.layers.embedding import Embedder
 from llmgateway.gateway.layers.idempotency import Idempotency
 from llmgateway.gateway.layers.limits import Limits
 from llmgateway.gateway.layers.semantic_cache import SemanticCache
@@ -35,6 +36,10 @@ from llmgateway.keys.together import Together
 from llmgateway.keys.used import Used
 from llmgateway.keys.watch import BELL, Watch
 from llmgateway.recording import Recording
+from llmgateway.routing.choosing.auto import AutoModel
+from llmgateway.routing.choosing.planner import Planner
+from llmgateway.routing.health.shared import SharedHealth
+from llmgateway.routing.health.telling import Telling
 from llmgateway.sensitivity.scan import Scanner
 from llmgateway.settings import Settings
 from llmgateway.storage.admin.admin import AdminStorage
@@ -51,6 +56,7 @@ from llmgateway.stores.redis.link import RedisLink
 from llmgateway.stores.redis.store import RedisStore
 from llmgateway.telemetry.metrics import Metrics
 from llmgateway.telemetry.webhooks import Webhooks
+from llmgateway.tokens import TokenCounter
 
 _STATUS_EVERY_S = 15.0
 _FLUSH_LIMIT_S = 1.0
@@ -65,9 +71,19 @@ class Protection:
     """
 
     def __init__(
-        self, settings: Settings, logger: FilteringBoundLogger, catalog: CatalogSource, recording: Recording
+        self,
+        settings: Settings,
+        logger: FilteringBoundLogger,
+        catalog: CatalogSource,
+        recording: Recording,
+        *,
+        planner: Planner,
+        counter: TokenCounter,
     ) -> None:
         self._settings = settings
+        self._planner = planner
+        self._auto = AutoModel(planner)
+        self._counter = counter
         self._catalog = catalog
         self._recording = recording
         self._guessed = 0
@@ -83,6 +99,8 @@ class Protection:
             default_tier=settings.limits.default_tier,
             overrides=_overrides(settings),
         )
+        self.telling = Telling(recording.book, logger, self.webhooks.send)
+        self._shared_health = SharedHealth(recording.book, self.store)
         self.spending = Spending(self.store, self._spent)
         self.tally = Tally()
         self._flights = Flights(self.store.values, unpack, shared=lambda: self.store.shared and self.store.up)
@@ -101,6 +119,12 @@ class Protection:
         """Put around what answers all that a call passes before, whoever makes it."""
         return wrap(self._layers(answer), answer)
 
+    def explaining(self) -> Target:
+        """Give what answers dry runs: whoever may not make a call is not told its plan."""
+        explain = Explain(self._planner, self._counter, self.book, self.store.limiter, self._names)
+        seen = sensitivity_layers(self._settings, self._names, _unnoted)
+        return wrap([partial(Access, self._names, self._auto, peek=True), *seen], explain)
+
     def limits(self, target: Target) -> Limits:
         """Wrap a target in the limits and budgets."""
         settings = self._settings
@@ -108,6 +132,8 @@ class Protection:
             self.store,
             self.book,
             target,
+            planner=self._planner,
+            names=self._names,
             spending=self.spending,
             watch=self.budgets,
             unpriced=settings.limits.unpriced,
@@ -130,6 +156,8 @@ class Protection:
     def beside(self, group: TaskGroup) -> None:
         """Start what runs beside the requests."""
         group.start_soon(self.store.run)
+        group.start_soon(self._shared_health.run)
+        group.start_soon(self.telling.run, self.store.values)
         group.start_soon(self._flights.run)
         group.start_soon(self._repeats.run)
         group.start_soon(self._listen)
@@ -157,7 +185,7 @@ class Protection:
         """Give the layers, from the outside in."""
         settings, values = self._settings, self.store.values
         # First of all: a kept answer too is for those who may use the model.
-        layers: list[Layer] = [partial(Access, self._names)]
+        layers: list[Layer] = [partial(Access, self._names, self._auto)]
         # Before whatever keeps answers: what is kept is what was sent, without what was taken out. And before limits:
         # another model may have other ones.
         layers += [*sensitivity_layers(settings, self._names, self.trail.note), self._idempotent]
@@ -253,6 +281,8 @@ class Protection:
         told.observe_from("llm_budget_alerts_total", lambda: dict(self.budgets.told))
         told.observe_from("llm_cache_entries", lambda: self.kept.entries)
         told.observe_from("llm_cache_size_bytes", lambda: self.kept.size_bytes)
+        told.observe_from("llm_circuit_state", lambda: self.telling.states(self._catalog.current))
+        told.observe_from("llm_circuit_openings_total", lambda: dict(self.telling.openings))
         told.observe_from("llm_redis_up", lambda: self.link is None or self.link.up)
         told.observe_from("llm_redis_failures_total", lambda: 0 if self.link is None else self.link.failures)
         told.observe_from("llm_limits_guessed_total", lambda: self._guessed)
@@ -271,6 +301,10 @@ def sensitivity_layers(settings: Settings, models: Callable[[], Catalog], note: 
         return SensitivityLayer(scanner, wanted.action, models=models, secure_only=named, note=note, target=target)
 
     return [layer]
+
+
+def _unnoted(deed: Deed) -> None:
+    """Nothing happened: a dry run leaves no trace in the audit log."""
 
 
 def _overrides(settings: Settings) -> LimitValues:

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from llmgateway.api.ledger.asking import Reach
 from llmgateway.gateway.record import Recorder, Writer
+from llmgateway.routing.health.book import HealthBook
 from llmgateway.settings import Settings
 from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.journal import Journal
@@ -55,6 +56,7 @@ class Recording:
         self.shipper = Shipper(self.journal, self.storage.add, logger, ready=self.storage.opened)
         self.metrics = Metrics(version, providers=providers, folder=workers, failed=self._unshared)
         self.log = RequestLog(logger)
+        self.book = HealthBook()
         self.health = ProviderHealth(settings.request_timeout_s)
         otlp = read_otlp(settings.otel, version=version)
         self.traces = Traces(otlp, logger)

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from llmgateway.api.health import Check
 from llmgateway.api.health_detailed import Part, catalog_part, ledger_part, routes
 from llmgateway.errors import UpstreamError
-from llmgateway.telemetry.provider_health import ProviderHealth
+from llmgateway.telemetry.provider_health import CLOSED, Circuit, ProviderHealth, Rest
 
 PATHS = ["/health/detailed", "/v1/health/detailed"]
 PARTS = ("cache", "rate_limiter", "queue", "ledger", "catalog")
@@ -25,12 +25,13 @@ def ask(
     parts: Mapping[str, Part] | None = None,
 ) -> httpx2.Response:
     health = ProviderHealth(590.0)
+    circuits = {"main": CLOSED, "spare": Circuit("open", available=False, resting=(Rest("m", "quota", 12.5),))}
     served = routes(
         "1.2.3",
         draining=lambda: draining,
         catalog_fault=lambda: fault,
         checks=checks,
-        providers=lambda: health.states(["main", "spare"]),
+        providers=lambda: health.states(circuits),
         parts=parts or {},
     )
     with TestClient(Starlette(routes=served)) as client:
@@ -57,6 +58,8 @@ def test_it_tells_of_every_part_under_both_its_names(path: str) -> None:
     assert told["checks"].keys() >= {"database", "redis", "queue", "config"}
     assert told["providers"].keys() == {"main", "spare"}
     assert told["providers"]["main"].keys() >= {"available", "status", "last_checked", "latency_ms", "circuit"}
+    assert told["providers"]["main"]["circuit"] == "closed"
+    assert told["providers"]["spare"]["resting"] == [{"model": "m", "cause": "quota", "until_s": 12.5}]
     assert {name: told[name] for name in PARTS} == {name: {"status": "not configured"} for name in PARTS}
     assert answer.headers["cache-control"] == "no-store"
 

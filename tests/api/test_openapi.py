@@ -21,7 +21,7 @@ SERVED = {
     *("/health/live", "/v1/health/live", "/livez", "/health/ready", "/v1/health/ready", "/readyz"),
     *("/health/detailed", "/v1/health/detailed", "/v1/health/metrics", "/metrics"),
     *("/metrics/performance", "/metrics/trends", "/metrics/costs", "/v1/usage", "/v1/requests/{request_id}"),
-    *("/", "/v1", "/v1/", "/openapi.json", "/docs"),
+    *("/", "/v1", "/v1/", "/openapi.json", "/docs", "/v1/route"),
 }
 # Asked with what they are about: tests/api/admin.
 ADMIN = {
@@ -180,6 +180,7 @@ async def test_what_the_gateway_answers_fits_what_is_described(gateway: Serve) -
     asked: list[tuple[str, dict[str, Any], str]] = [
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, "ChatCompletion"),
         ("/v1/completions", {"prompt": "Hi"}, "Completion"),
+        ("/v1/route", {"messages": [{"role": "user", "content": "Hi"}]}, "RoutePlan"),
         ("/v1/embeddings", {"input": "Hi"}, "EmbeddingList"),
     ]
     request_id = ""

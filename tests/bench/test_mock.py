@@ -1,5 +1,6 @@
 import asyncio
 import json
+from typing import Any
 
 from typing_extensions import override
 
@@ -80,3 +81,19 @@ async def test_a_paced_stream_stamps_each_event() -> None:
             await asyncio.sleep(0)
 
     assert wire.written.count(b'"content":"@') == payloads.EVENTS
+
+
+async def test_an_answer_takes_as_long_as_it_is_told() -> None:
+    wire, delays = Wire(), list[float]()
+
+    def later(delay_s: float, called: Any, *given: Any) -> asyncio.TimerHandle:
+        delays.append(delay_s)
+        return asyncio.get_running_loop().call_later(0, called, *given)
+
+    slow = Provider(later, delay_s=0.2)
+    slow.connection_made(wire)
+    slow.data_received(post("/v1/chat/completions", payloads.question(payloads.SMALL)))
+
+    assert wire.written == b""
+    await asyncio.sleep(0.001)  # the loop's next turn
+    assert (delays, Answer().feed(wire.written)) == ([0.2], True)

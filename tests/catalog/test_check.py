@@ -1,5 +1,5 @@
-from llmgateway.catalog.check import UNKNOWN, check, nearest, says
-from llmgateway.catalog.yaml_text import read
+from llmgateway.catalog.building.yaml_text import read
+from llmgateway.catalog.check import UNKNOWN, check, nearest
 
 
 def test_what_is_right_is_kept_when_something_else_is_wrong() -> None:
@@ -36,9 +36,3 @@ def test_what_comes_out_cannot_be_repaired_into_something_else() -> None:
 def test_the_nearest_name_is_found_even_among_none() -> None:
     assert nearest("opnai", ["groq", "openai"]) == "openai"
     assert nearest("x", []) == "(none)"
-
-
-def test_saying_what_is_usual_is_saying_nothing() -> None:
-    entry = {"a": "usual", "b": False, "c": None, "d": 0.5}
-
-    assert [says(entry, key, "usual") for key in "abcde"] == [False, False, False, True, False]

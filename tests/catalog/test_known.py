@@ -31,6 +31,25 @@ def test_litellm_tells_window_prices_and_capabilities() -> None:
     assert model.capabilities >= {"vision", "tools", "parallel_tools", "json_schema", "prompt_caching", "streaming"}
 
 
+def test_what_the_table_denies_is_told_apart_from_what_it_does_not_say() -> None:
+    table = known.decode(b"""{
+        "a": {"mode": "chat", "supports_vision": false, "supports_web_search": false,
+              "supports_function_calling": true},
+        "b": {"mode": "chat"},
+        "c": {"mode": "chat", "supports_vision": null, "supports_audio_input": false, "supports_reasoning": false}
+    }""")
+
+    assert [(set(model.capabilities), set(model.lacks)) for model in table.values()] == [
+        ({"tools", "streaming"}, {"vision"}),
+        ({"streaming"}, set()),
+        ({"streaming"}, {"audio", "reasoning"}),
+    ]
+    found = find("openai", "o3-mini")
+    assert found is not None
+    assert "vision" in found.lacks
+    assert any(model.lacks for model in known_models().values())
+
+
 def test_a_model_is_found_with_and_without_its_providers_prefix() -> None:
     assert find("gemini", "gemini-2.5-pro") is not None
     assert find("vertex_ai", "gemini-2.5-pro") is not None
@@ -46,6 +65,10 @@ def test_models_of_a_provider_come_without_its_prefix() -> None:
 
 
 def test_embeddings_do_not_stream() -> None:
+    assert known.embeds("openai", "text-embedding-3-small")
+    assert not known.embeds("openai", "gpt-4o")
+    assert not known.embeds("openai", "nothing-like-this")
+
     model = find("openai", "text-embedding-3-small")
 
     assert model is not None

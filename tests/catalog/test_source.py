@@ -92,7 +92,7 @@ models:
     deployments: [{provider: main, model: other, prices_per_million: {input: 1, output: 2}}]
   - {name: "more/*", passthrough: true}
 limits: {operations: {chat: 1}}
-equivalents: [[a, b]]
+integrations: {doc_store: {}}
 """,
     )
     await source.look()
@@ -108,7 +108,7 @@ equivalents: [[a, b]]
     assert deployment.prices is not None
     assert deployment.prices.output == 2e-06
     assert source.current.resolve("more/x") is not None
-    assert [place.rpartition(" ")[2] for place in source.current.without_effect] == ["equivalents"]
+    assert [place.rpartition(" ")[2] for place in source.current.without_effect] == ["integrations"]
     assert source.current.limits.operations["chat"] == 1
     assert source.current.warnings != ()
 

@@ -21,6 +21,11 @@ CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 MIB = 1024 * 1024
 
 
+def with_window(catalog: str, tokens: int) -> str:
+    """Give the model of a catalog this context window, so that a long prompt has room, or none."""
+    return catalog.replace("model: gpt-4o", f"model: gpt-4o, context_length: {tokens}")
+
+
 async def post(served: Running, body: bytes, path: str = "/v1/chat/completions") -> tuple[int, dict[str, object]]:
     answer = await served.client.post(path, content=body)
     return answer.status_code, answer.json()["error"]
@@ -132,7 +137,7 @@ async def test_compressed_bodies_are_refused_with_the_way_out(gateway: Serve, ca
 
 
 async def test_all_bodies_together_have_a_limit(gateway: Serve, provider: Player, catalog: str) -> None:
-    served = await gateway(catalog, max_body_bytes=MIB, max_inflight_body_bytes=MIB)
+    served = await gateway(with_window(catalog, 20 * MIB), max_body_bytes=MIB, max_inflight_body_bytes=MIB)
     provider.always(lambda step: step.delayed(0.4))
     large = json.dumps(CHAT | {"messages": [{"role": "user", "content": "x" * (MIB - 90)}]})
 
@@ -160,10 +165,19 @@ async def test_a_body_that_stops_coming_holds_up_nobody(gateway: Serve, catalog:
         await answer
 
 
-async def test_pitfall_010_a_huge_prompt_holds_up_nobody(gateway: Serve, provider: Player, catalog: str) -> None:
-    served = await gateway(catalog)
+@pytest.mark.parametrize(
+    ("window", "code"),
+    [
+        pytest.param(20 * MIB, "invalid_value", id="passed on"),
+        pytest.param(MIB, "context_length_exceeded", id="counted and refused"),
+    ],
+)
+async def test_pitfall_010_a_huge_prompt_holds_up_nobody(
+    gateway: Serve, provider: Player, catalog: str, window: int, code: str
+) -> None:
+    served = await gateway(with_window(catalog, window))
     provider.always(OpenAIWire().error(400, "no"))
-    huge = json.dumps(CHAT | {"messages": [{"role": "user", "content": "x" * (10 * MIB)}]}).encode()
+    huge = json.dumps(CHAT | {"messages": [{"role": "user", "content": "word " * (2 * MIB)}]}).encode()
     waits = []
 
     async with asyncio.TaskGroup() as group:
@@ -173,7 +187,8 @@ async def test_pitfall_010_a_huge_prompt_holds_up_nobody(gateway: Serve, provide
             await served.client.get("/health")
             waits.append(time.perf_counter() - started)
 
-    assert upload.result().status_code == 400
+    assert (upload.result().status_code, upload.result().json()["error"]["code"]) == (400, code)
+    assert provider.requests_total == (code == "invalid_value")
     assert sorted(waits)[len(waits) // 2] < 0.05
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.server import Player
@@ -146,3 +147,60 @@ async def test_a_stream_that_breaks_off_costs_what_it_said(
     line = await served.logged("llm_request_error")
     assert line["completion_tokens"] == pytest.approx(WORDS, rel=0.1)
     assert line["usage_estimated"] is True
+
+
+COMPARED = """
+    providers:
+      main: {{provider: openai, api_key: sk-upstream, api_base: "{base}"}}
+      second: {{provider: mistral, api_key: sk-other, api_base: "{base}"}}
+    models:
+      - name: large
+        prices_per_million: {{input: 100, output: 1000}}
+        context_length: 1000
+        max_output_tokens: 500
+        capabilities: [streaming, tools]
+        deployments: [{{provider: main, model: large-one}}]
+      - name: light
+        prices_per_million: {{input: 10, output: {output}}}
+        context_length: {window}
+        max_output_tokens: 500
+        capabilities: [{capabilities}]
+        deployments: [{{provider: second, model: light-one}}]
+    equivalents: [[openai/large-one, mistral/light-one]]
+"""
+
+
+async def _advice(gateway: Serve, provider: Player, **facts: object) -> list[dict[str, Any]]:
+    """Ask the dear model three times, and then what could have cost less."""
+    given = {"output": 50, "window": 1000, "capabilities": "streaming, tools, vision"} | facts
+    served = await gateway(COMPARED.format(base=provider.base, **given))
+    await ready(served)
+    for _ in range(3):
+        await served.client.post("/v1/chat/completions", json={"model": "large", "messages": SAID})
+    report = (await served.client.get("/metrics/costs?hours=1")).json()
+    assert report["total_cost_usd"] == pytest.approx(0.0141)
+    found: list[dict[str, Any]] = report["recommendations"]
+    return found
+
+
+async def test_the_costs_tell_what_an_equal_model_would_have_cost(gateway: Serve, provider: Player) -> None:
+    [told] = await _advice(gateway, provider)
+
+    assert (told["model"], told["provider"], told["upstream_model"]) == ("large", "main", "large-one")
+    assert (told["alternative_model"], told["alternative_provider"]) == ("light", "second")
+    # Three times 7 tokens of the prompt and 4 of the answer.
+    assert (told["requests"], told["current_cost_usd"]) == (3, 0.0141)
+    assert (told["alternative_cost_usd"], told["saving_usd"]) == (0.00081, 0.01329)
+    assert told["saving_share"] == pytest.approx(0.942553)
+    assert told["estimated"] is True
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"capabilities": "streaming"}, {"window": 6}, {"output": 1200}],
+    ids=["cannot do as much", "window too small", "dearer"],
+)
+async def test_no_model_is_advised_that_is_not_equal_or_not_cheaper(
+    gateway: Serve, provider: Player, facts: dict[str, object]
+) -> None:
+    assert await _advice(gateway, provider, **facts) == []

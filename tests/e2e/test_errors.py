@@ -22,6 +22,14 @@ pytestmark = pytest.mark.alone
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
 
+def any_model(provider: Player) -> str:
+    """Write a catalog where every name is a model, `main/…`: what one answers is not held against the others."""
+    return f"""
+        providers: {{main: {{provider: openai, api_key: "${{KEY:-sk-upstream}}", api_base: "{provider.base}"}}}}
+        models: [{{name: "*", passthrough: true}}]
+    """
+
+
 async def ask(served: Running, **fields: object) -> tuple[int, dict[str, object]]:
     answer = await served.client.post("/v1/chat/completions", json=CHAT | fields)
     return answer.status_code, answer.json().get("error", {})
@@ -189,16 +197,16 @@ async def test_an_unreachable_provider_is_named_without_its_address(gateway: Ser
     assert "127.0.0.1" not in str(error)
 
 
-async def test_pitfall_135_no_secret_or_address_reaches_a_client_or_the_log(
-    gateway: Serve, provider: Player, catalog: str
-) -> None:
-    served = await gateway(catalog, environ={"KEY": "sk-upstream-canary-0123456789"}, retry__max_retries=0)
+async def test_pitfall_135_no_secret_or_address_reaches_a_client_or_the_log(gateway: Serve, provider: Player) -> None:
+    environ = {"KEY": "sk-upstream-canary-0123456789"}
+    served = await gateway(any_model(provider), environ=environ, retry__max_retries=0)
     told = "Key sk-upstream-canary-0123456789 at https://internal.example:8443/x (10.1.2.3:99): Bearer abc123def456"
     for status in (400, 401, 429, 500):
         provider.script(OpenAIWire().error(status, told))
 
-        answer = await served.client.post("/v1/chat/completions", json=CHAT)
+        answer = await served.client.post("/v1/chat/completions", json=CHAT | {"model": f"main/{status}"})
 
+        assert "[key removed]" in answer.text
         await served.logged("llm_request_error", request_id=answer.headers["x-gateway-request-id"])
         for secret in ("canary", "internal.example", "10.1.2.3", "abc123def456"):
             assert secret not in answer.text
@@ -231,21 +239,23 @@ async def test_pitfall_061_attempts_are_counted_in_the_answer(gateway: Serve, pr
     assert answer.headers["x-gateway-request-id"] == answer.json()["error"]["request_id"]
 
 
-async def test_pitfall_141_any_status_and_any_body_leave_the_worker_unharmed(
-    gateway: Serve, provider: Player, catalog: str
-) -> None:
-    served = await gateway(catalog, retry__max_retries=1, retry__min_delay_s=0.001, retry__max_delay_s=0.002)
+async def test_pitfall_141_any_status_and_any_body_leave_the_worker_unharmed(gateway: Serve, provider: Player) -> None:
+    served = await gateway(
+        any_model(provider), retry__max_retries=1, retry__min_delay_s=0.001, retry__max_delay_s=0.002
+    )
     bodies = [b"", b"{}", b"[]", b"null", b'{"error":null}', b'{"error":[1]}', b"\xff\xfe", b"<html>", b"[" * 9999]
     statuses = [*range(201, 230, 7), *range(300, 310), *range(400, 432), 451, *range(500, 512), 529, 599]
 
     for number, status in enumerate(statuses * 3):
         provider.always(Step(status=status, pieces=(json_step(0).pieces[0].__class__(bodies[number % len(bodies)]),)))
-        answered, error = await ask(served)
+        asked = provider.requests_total
+        answered, error = await ask(served, model=f"main/{number}")
         assert answered >= 400, (status, number)
         assert error["code"]
+        assert provider.requests_total > asked
 
     provider.always(None)
-    assert (await ask(served))[0] == 200
+    assert (await ask(served, model="main/0"))[0] == 200
 
 
 async def test_a_conflict_is_retried_only_where_the_provider_says_so(

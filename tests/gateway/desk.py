@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from llmgateway.caller import Budget, Caller
-from llmgateway.catalog.model import CallerLimits, Model, Prices
+from llmgateway.catalog.model import CallerLimits, Deployment, Model, Prices
 from llmgateway.catalog.model import Limits as Numbers
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import (
@@ -23,10 +23,14 @@ from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.limits import Limits
 from llmgateway.gateway.rules import RuleBook
 from llmgateway.gateway.spending import Spending
+from llmgateway.routing.choosing.planner import Planner
+from llmgateway.routing.choosing.routes import Routes
+from llmgateway.routing.health.book import HealthBook
 from llmgateway.stores.base import Store
 from llmgateway.stores.memory.limiter import MemoryLimiter
 from llmgateway.stores.memory.store import MemoryStore
 from llmgateway.telemetry.logs import LineSink, build_logger
+from llmgateway.tokens import TokenCounter
 from tests.deployments import deployment
 
 PRICES = Prices(0.000_001, 0.000_002)
@@ -52,13 +56,20 @@ class Answers:
         self.chosen.append(exchange.choice)
         if exchange.cached is not None:
             return Complete(exchange.cached)
-        exchange.attempts.append(Attempt(exchange.candidates[exchange.choice], 0.0, outcome=self.outcome))
+        exchange.attempts.append(Attempt(_chosen(exchange), 0.0, outcome=self.outcome))
         if self.held is not None:
             await self.held.wait()
         if self.error is not None:
             raise self.error
         exchange.usage, exchange.cost_usd = self.usage, self.cost_usd
         return Complete(b"{}")
+
+
+def _chosen(exchange: Exchange) -> Deployment:
+    if exchange.plan is not None:
+        return exchange.plan.ordered()[exchange.choice]
+    assert exchange.model is not None
+    return exchange.model.deployments[0]
 
 
 @dataclass
@@ -119,6 +130,8 @@ def desk(
         store,
         RuleBook(lambda: catalog, enabled=enabled),
         answers,
+        names=lambda: catalog,
+        planner=Planner(book := HealthBook(), Routes(book, first_turn=0), TokenCounter()),
         spending=Spending(store, ledger),  # type: ignore[arg-type]
         watch=watch,
         unpriced=unpriced,

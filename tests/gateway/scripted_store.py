@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from llmgateway.stores.base import (
     Ask,
     Bell,
+    Board,
     Claim,
     Decision,
     Held,
@@ -130,6 +131,10 @@ class ScriptedStore:
     values: Values = field(default_factory=ScriptedValues)
     shared: bool = False
     up: bool = True
+
+    @property
+    def board(self) -> Board:
+        raise NotImplementedError
 
     @property
     def bell(self) -> Bell:

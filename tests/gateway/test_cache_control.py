@@ -1,7 +1,7 @@
 import pytest
 
+from llmgateway.caller import CacheAsk
 from llmgateway.errors import InvalidRequestError
-from llmgateway.exchange import CacheAsk
 from llmgateway.gateway.cache_control import cache_ask
 
 

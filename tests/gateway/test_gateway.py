@@ -1,6 +1,7 @@
 import pytest
+from typing_extensions import override
 
-from llmgateway.errors import ModelNotFoundError
+from llmgateway.errors import ModelNotFoundError, NotFoundError
 from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.gateway.gateway import Gateway
 
@@ -51,3 +52,34 @@ async def test_closing_gives_back_what_was_opened() -> None:
     await Gateway(target, target.close).close()
 
     assert target.closed == 1
+
+
+@pytest.mark.parametrize("reply", [Complete(b"{}"), ModelNotFoundError("no")])
+async def test_a_dry_run_knows_what_is_asked_and_is_no_call_of_a_model_in_the_end(reply: Reply | Exception) -> None:
+    seen: list[object] = []
+
+    class Explains(Answers):
+        @override
+        async def send(self, exchange: Exchange, call: Call) -> Reply:
+            seen.append((exchange.operation, exchange.requested_model, exchange.stream))
+            return await super().send(exchange, call)
+
+    target, exchange = Answers(Complete(b"{}")), Exchange(operation="chat")
+    gateway = Gateway(target, target.close, explain=Explains(reply))
+
+    if isinstance(reply, Exception):
+        with pytest.raises(ModelNotFoundError):
+            await gateway.explain(exchange, CALL)
+    else:
+        assert await gateway.explain(exchange, CALL) is reply
+
+    assert seen == [("embedding", "embed", False)]
+    assert (exchange.operation, exchange.call, exchange.reply) == (None, None, None)
+    assert target.seen == []
+
+
+async def test_where_nothing_explains_there_are_no_dry_runs() -> None:
+    target = Answers(Complete(b"{}"))
+
+    with pytest.raises(NotFoundError):
+        await Gateway(target, target.close).explain(Exchange(), CALL)

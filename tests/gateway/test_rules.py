@@ -295,7 +295,7 @@ def test_accounts_and_deployments_are_choices_in_every_mode() -> None:
     for enabled in (True, False):
         limits = RuleBook(lambda: catalog, enabled=enabled)
 
-        first, second = limits.choices(model.deployments, model, ANYONE)
+        first, second = limits.choices(model.deployments, ANYONE)
 
         assert {(rate.name, rate.key) for rate in first.rates} == {
             ("provider.requests_per_minute", "rate:provider:a:requests_per_minute"),
@@ -304,7 +304,7 @@ def test_accounts_and_deployments_are_choices_in_every_mode() -> None:
         assert [(slots.name, slots.key) for slots in first.slots] == [("provider.concurrent", "slots:provider:a")]
         assert first.cooldowns == ()
         assert second == NO_RULES
-        again = limits.choices(model.deployments, model, ANYONE)
+        again = limits.choices(model.deployments, ANYONE)
         assert again[0] is first
 
 
@@ -313,9 +313,9 @@ def test_without_limits_there_are_no_choices() -> None:
     catalog = offer(models={"chat": limited_one, "free": CHAT})
     limits = RuleBook(lambda: catalog, enabled=True)
 
-    assert limits.choices(CHAT.deployments, CHAT, ANYONE) == ()
-    assert len(limits.choices(limited_one.deployments, limited_one, ANYONE)) == 1
-    assert book().choices(CHAT.deployments, CHAT, ANYONE) == ()
+    assert limits.choices(CHAT.deployments, ANYONE) == ()
+    assert len(limits.choices(limited_one.deployments, ANYONE)) == 1
+    assert book().choices(CHAT.deployments, ANYONE) == ()
 
 
 def test_some_of_the_deployments_have_the_same_rules_as_among_all() -> None:
@@ -323,7 +323,7 @@ def test_some_of_the_deployments_have_the_same_rules_as_among_all() -> None:
     catalog = offer(models={"chat": model})
     limits = RuleBook(lambda: catalog, enabled=True)
 
-    assert limits.choices(model.deployments[1:], model, ANYONE) == limits.choices(model.deployments, model, ANYONE)[1:]
+    assert limits.choices(model.deployments[1:], ANYONE) == limits.choices(model.deployments, ANYONE)[1:]
 
 
 def test_a_client_s_own_key_uses_nothing_of_our_account() -> None:
@@ -331,7 +331,7 @@ def test_a_client_s_own_key_uses_nothing_of_our_account() -> None:
     catalog = offer(models={"chat": model})
     caller = Caller(kind="provider", key_id="10.0.0.1", provider="openai", provider_key="sk-planted")
 
-    assert RuleBook(lambda: catalog, enabled=True).choices(model.deployments, model, caller) == ()
+    assert RuleBook(lambda: catalog, enabled=True).choices(model.deployments, caller) == ()
 
 
 def test_all_that_holds_for_a_caller_can_be_looked_at() -> None:

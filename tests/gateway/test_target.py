@@ -4,6 +4,7 @@ import pytest
 
 from llmgateway.catalog.model import Account, Deployment, Model
 from llmgateway.catalog.nearest import Nearest
+from llmgateway.errors import RateLimitedError
 from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.gateway.target import Answer, Layer, Target, model_not_found, wrap
 
@@ -53,10 +54,6 @@ def layer(name: str) -> Layer:
     return lambda inner: Around(name, inner)
 
 
-def routed(found: Model) -> Target:
-    return Says(found.name)
-
-
 async def answer(target: Target, name: str = "chat") -> bytes:
     reply = await target.send(Exchange(), Call("chat", name, b"{}"))
     assert isinstance(reply, Complete)
@@ -75,17 +72,19 @@ async def test_no_layers_are_the_target_itself() -> None:
     assert wrap([], target) is target
 
 
-async def test_a_model_that_was_found_is_answered_by_what_it_stands_for() -> None:
-    exchange = Exchange(model=model("embed"))
+async def test_the_innermost_target_hands_the_call_to_the_models() -> None:
+    reply = await Answer(Says("models")).send(Exchange(model=model("chat")), Call("chat", "chat", b"{}"))
 
-    reply = await Answer(routed).send(exchange, Call("chat", "embed", b"{}"))
-
-    assert reply == Complete(b"embed")
+    assert reply == Complete(b"models")
 
 
-async def test_a_call_that_nobody_resolved_is_a_bug() -> None:
-    with pytest.raises(TypeError, match="nobody resolved 'embed'"):
-        await Answer(routed).send(Exchange(), Call("chat", "embed", b"{}"))
+async def test_where_limits_let_only_a_kept_answer_pass_nobody_is_asked() -> None:
+    refusal = RateLimitedError("no")
+
+    with pytest.raises(RateLimitedError) as caught:
+        await Answer(Says("models")).send(Exchange(refusal=refusal), Call("chat", "chat", b"{}"))
+
+    assert caught.value is refusal
 
 
 def test_only_names_that_the_caller_may_use_are_told() -> None:

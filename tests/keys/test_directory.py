@@ -32,7 +32,12 @@ async def test_a_key_is_asked_for_once_and_says_all_that_is_known_of_its_holder(
     organization = OrganizationRow(id="acme", name="Acme", created_at=NOW, limits=Limits(7), budget=Budget(100.0))
     people.organizations["acme"] = organization
     key = people.add(
-        organization_id="acme", models=("chat", "gpt-*"), tier="premium", limits=Limits(3), budget=Budget(5.0, "day")
+        organization_id="acme",
+        models=("chat", "gpt-*"),
+        tier="premium",
+        limits=Limits(3),
+        budget=Budget(5.0, "day"),
+        strategy="fastest",
     )
     directory = Directory(people)
 
@@ -41,7 +46,7 @@ async def test_a_key_is_asked_for_once_and_says_all_that_is_known_of_its_holder(
 
     assert caller is not None
     assert (caller.kind, caller.key_id, caller.organization) == ("client", people.row(key).id, "acme")
-    assert (caller.models, caller.tier) == (("chat", "gpt-*"), "premium")
+    assert (caller.models, caller.tier, caller.strategy) == (("chat", "gpt-*"), "premium", "fastest")
     assert (caller.limits, caller.budget) == (Limits(3), Budget(5.0, "day"))
     assert (caller.organization_limits, caller.organization_budget) == (Limits(7), Budget(100.0))
     assert directory.known(hash_of(key)) is caller

@@ -6,6 +6,7 @@ from llmgateway.catalog.model import Account, Deployment
 from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.routing.attempt import Attempts, TimeLimits
 from llmgateway.routing.charge import Charge
+from llmgateway.routing.health.book import HealthBook
 from llmgateway.tokens import TokenCounter
 
 Answer = Callable[[], Awaitable[Reply]]
@@ -35,8 +36,20 @@ class Scripted:
         """Nothing is open."""
 
 
-def attempts(upstream: Scripted, **limits: float) -> Attempts:
-    return Attempts({"openai": upstream}, TimeLimits(**limits), charge=CHARGE)
+class Asking:
+    """Attempts at a scripted upstream, each begun and sent."""
+
+    def __init__(self, upstream: Scripted, **limits: float) -> None:
+        self.attempts = Attempts({"openai": upstream}, TimeLimits(**limits), charge=CHARGE)
+        self.book = HealthBook()
+
+    async def send(self, exchange: Exchange, deployment: Deployment, call: Call) -> Reply:
+        begun = self.attempts.begin(exchange, deployment, self.book.of(deployment))
+        return await self.attempts.send(exchange, begun, call)
+
+
+def attempts(upstream: Scripted, **limits: float) -> Asking:
+    return Asking(upstream, **limits)
 
 
 def exchange(within_s: float | None = None) -> Exchange:

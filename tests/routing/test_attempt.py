@@ -8,8 +8,7 @@ import pytest
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Call, Reply, Streamed, Usage
-from llmgateway.routing.attempt import Attempts
-from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Scripted, attempts, exchange, pieces
+from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Asking, Scripted, attempts, exchange, pieces
 
 
 async def silence() -> Reply:
@@ -107,7 +106,7 @@ async def test_a_whole_answer_that_nobody_waited_for_is_charged_as_it_was_expect
 async def test_an_attempt_that_was_late_holds_nobody() -> None:
     """What holds its frame holds the exchange and its body, and the collector comes late."""
 
-    async def ask() -> weakref.ref[Attempts]:
+    async def ask() -> weakref.ref[Asking]:
         asker = attempts(Scripted(silence))
         with pytest.raises(ProviderTimeoutError):
             await asker.send(exchange(within_s=0.02), DEPLOYMENT, CALL)

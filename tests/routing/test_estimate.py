@@ -6,8 +6,18 @@ import msgspec
 import pytest
 
 from llmgateway.exchange import Call, Operation, Usage
-from llmgateway.routing.estimate import estimate
+from llmgateway.routing.estimate import PromptCount, counted_prompt, estimate
 from llmgateway.tokens import TokenCounter
+from tests.deployments import deployment
+from tests.tokens.trained import train_bpe
+
+HELLO = [{"role": "user", "content": "hello world"}]
+FRAME_TOKENS = 4 + 3
+
+
+@pytest.fixture(scope="module")
+def counter() -> TokenCounter:
+    return TokenCounter()
 
 
 def call(operation: Operation = "chat", **fields: object) -> Call:
@@ -42,6 +52,61 @@ async def test_a_body_that_cannot_be_read_costs_nothing_but_the_answer() -> None
     usage = await estimate(Call("chat", "chat", b"\xff{"), "hello world", TokenCounter(), "gpt-4o")
 
     assert usage == Usage(0, 2, estimated=True)
+
+
+async def test_a_deployments_own_tokenizer_counts_question_and_answer(counter: TokenCounter, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokens = len(train_bpe(path).encode("hello world").ids)
+
+    usage = await estimate(call(messages=HELLO), "hello world", counter, "qwen3", str(path))
+
+    assert usage == Usage(FRAME_TOKENS + tokens, tokens, estimated=True)
+
+
+async def test_a_prompt_is_counted_before_it_is_asked(counter: TokenCounter, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokens = len(train_bpe(path).encode("hello world").ids)
+    asked = call(messages=HELLO)
+
+    for made, count in (
+        (deployment(model="gpt-4o"), PromptCount(FRAME_TOKENS + 2, "o200k_base", exact=True)),
+        (deployment(model="gpt-4"), PromptCount(FRAME_TOKENS + 2, "cl100k_base", exact=True)),
+        (deployment(model="mine", tokenizer="cl100k_base"), PromptCount(FRAME_TOKENS + 2, "cl100k_base", exact=True)),
+        (deployment(model="gemini-2.5-pro"), PromptCount(FRAME_TOKENS + 2, "estimate", exact=False)),
+        (deployment(model="claude-sonnet-4-5"), PromptCount(FRAME_TOKENS + 2, "estimate", exact=False)),
+        (
+            deployment(model="qwen3", tokenizer=str(path)),
+            PromptCount(FRAME_TOKENS + tokens, "tokenizer.json of qwen3", exact=True),
+        ),
+        (
+            deployment(model="qwen3", tokenizer=str(tmp_path / "gone.json")),
+            PromptCount(FRAME_TOKENS + 2, "estimate", exact=False),
+        ),
+    ):
+        assert await counted_prompt(asked, made, counter) == count
+
+
+async def test_what_counts_by_a_rule_is_not_exact_whatever_the_tokenizer(counter: TokenCounter) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 40_000}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}}
+    seen = call(messages=[{"role": "user", "content": [*[{"type": "text", "text": "hello world"}], image]}])
+
+    assert await counted_prompt(seen, deployment(), counter) == PromptCount(9 + 765, "o200k_base", exact=False)
+    for further in ({"tools": [tool]}, {"response_format": schema}):
+        counted = await counted_prompt(call(messages=HELLO, **further), deployment(), counter)
+        assert not counted.exact
+        assert 9 < counted.tokens < 9 + 20
+
+
+async def test_counting_a_prompt_never_fails(tmp_path: Path) -> None:
+    without_tables = TokenCounter(tmp_path)
+
+    rough = await counted_prompt(call(messages=[{"role": "user", "content": "x" * 400}]), deployment(), without_tables)
+    odd = await counted_prompt(Call("chat", "chat", b"\xff{"), deployment(), without_tables)
+
+    assert rough == PromptCount(FRAME_TOKENS + 100, "estimate", exact=False)
+    assert (odd.tokens, odd.exact) == (0, False)
 
 
 @pytest.mark.alone

@@ -67,6 +67,39 @@ async def test_a_cancellation_from_elsewhere_is_not_the_limits() -> None:
     current.uncancel()
 
 
+async def test_a_client_that_leaves_in_the_moment_in_which_its_time_is_over_has_left() -> None:
+    current = asyncio.current_task()
+    assert current is not None
+
+    def leaves() -> str:
+        current.cancel()
+        return "too slow"
+
+    limit = TimeLimit(0.0, leaves)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+
+    assert limit.cancelled() is None
+    assert current.cancelling() == 1, "what the limit did is taken back, what the client did is not"
+    current.uncancel()
+
+
+async def test_a_task_that_was_cancelled_before_has_its_limits_all_the_same() -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    current.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    limit = TimeLimit(0.01, lambda: "too slow")
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+
+    assert limit.cancelled() is not None
+    current.uncancel()
+
+
 async def test_a_stopped_limit_holds_nobody() -> None:
     """Whoever is asked often holds the limit, too: neither would be given back before the collector comes."""
 

@@ -8,6 +8,8 @@ from llmgateway.catalog.model import Deployment, Prices
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Attempt, Call, Exchange, Streamed, Usage
 from llmgateway.routing.charge import Charge
+from llmgateway.routing.health.begun import Begun
+from llmgateway.routing.health.book import HealthBook
 from llmgateway.routing.meter import MeteredChunks
 from llmgateway.tokens import TokenCounter
 from tests.deployments import deployment
@@ -20,12 +22,16 @@ async def paced(pause_s: float, count: int = 3) -> AsyncGenerator[bytes]:
         yield b"%d" % number
 
 
+def begun_at(attempt: Attempt) -> Begun:
+    return Begun(attempt, HealthBook().of(attempt.deployment))
+
+
 def metered(
     chunks: AsyncGenerator[bytes], *, idle_s: float = 5, within_s: float | None = None
 ) -> tuple[MeteredChunks, Attempt]:
     attempt = Attempt(DEPLOYMENT, 0.0)
     made: Exchange = exchange(within_s)
-    return MeteredChunks(Streamed(chunks), STREAM, attempt, made, idle_s=idle_s, charge=CHARGE), attempt
+    return MeteredChunks(Streamed(chunks), STREAM, begun_at(attempt), made, idle_s=idle_s, charge=CHARGE), attempt
 
 
 async def test_pitfall_007_a_pause_below_the_limit_passes() -> None:
@@ -116,7 +122,7 @@ async def test_usage_and_cost_are_there_before_the_last_chunk_is() -> None:
     stream = Streamed(pieces(b"data: {}\n\n", DONE), usage=Usage(7, 3))
     asked = exchange()
     attempt = Attempt(deployment(prices=Prices(0.5, 1.0)), 0.0)
-    chunks = MeteredChunks(stream, STREAM, attempt, asked, idle_s=5, charge=CHARGE)
+    chunks = MeteredChunks(stream, STREAM, begun_at(attempt), asked, idle_s=5, charge=CHARGE)
 
     await anext(chunks)
     before = asked.usage
@@ -131,7 +137,7 @@ async def test_pitfall_024_what_was_sent_before_the_client_left_is_counted() -> 
     said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three four five"}}]}\n\n'
     stream = Streamed(pieces(said, said, DONE))
     asked = exchange()
-    chunks = MeteredChunks(stream, STREAM, Attempt(DEPLOYMENT, 0.0), asked, idle_s=5, charge=CHARGE)
+    chunks = MeteredChunks(stream, STREAM, begun_at(Attempt(DEPLOYMENT, 0.0)), asked, idle_s=5, charge=CHARGE)
 
     await anext(chunks)
     await chunks.aclose()
@@ -159,7 +165,7 @@ async def test_pitfall_024_a_client_that_leaves_while_its_answer_is_counted_has_
     said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three four five"}}]}\n\n'
     asked, attempt = exchange(), Attempt(DEPLOYMENT, 0.0)
     charge = SlowCharge(TokenCounter())
-    chunks = MeteredChunks(Streamed(pieces(said, DONE)), STREAM, attempt, asked, idle_s=5, charge=charge)
+    chunks = MeteredChunks(Streamed(pieces(said, DONE)), STREAM, begun_at(attempt), asked, idle_s=5, charge=charge)
     await anext(chunks)
     last = asyncio.ensure_future(anext(chunks))
     while not charge.counts:  # noqa: ASYNC110  a turn of the loop, no time
@@ -178,7 +184,7 @@ async def test_pitfall_024_a_client_that_leaves_while_its_answer_is_counted_has_
 async def test_what_passed_can_be_asked_for() -> None:
     said = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
     stream = Streamed(pieces(said, DONE))
-    chunks = MeteredChunks(stream, STREAM, Attempt(DEPLOYMENT, 0.0), exchange(), idle_s=5, charge=CHARGE)
+    chunks = MeteredChunks(stream, STREAM, begun_at(Attempt(DEPLOYMENT, 0.0)), exchange(), idle_s=5, charge=CHARGE)
 
     assert [chunk async for chunk in chunks] == [said, DONE]
 

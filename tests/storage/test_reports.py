@@ -15,7 +15,7 @@ from llmgateway.storage import queries, reports
 from llmgateway.storage.address import locate
 from llmgateway.storage.database import open_engine
 from llmgateway.storage.entry import LedgerEntry
-from llmgateway.storage.queries import Group, TooManyGroupsError, UsageTotals
+from llmgateway.storage.queries import Group, Spent, TooManyGroupsError, UsageTotals
 from llmgateway.storage.storage import Storage
 from tests.storage.databases import END, START, double, entry, fields_of, random_entries
 
@@ -190,6 +190,39 @@ async def test_costs_show_who_and_what_the_money_went_to(storage: Storage) -> No
     assert found.most_expensive == [dear, cheap]
     assert (await storage.costs(START, organization_id="acme")).cost_usd == 0.0000975
     assert (await storage.costs(END)).cost_usd is None
+
+
+async def test_costs_show_what_each_deployment_cost_by_the_length_of_the_prompts(storage: Storage) -> None:
+    short = entry(prompt_tokens=128_000, completion_tokens=900, cache_write_tokens=40, cost_nusd=10**9)
+    also_short = entry(prompt_tokens=100_001, completion_tokens=100, audio_tokens=7, cost_nusd=3 * 10**8)
+    long = entry(prompt_tokens=128_001, completion_tokens=50, cost_nusd=5 * 10**8)
+    elsewhere = entry(provider="backup", upstream_model="other-one", model="large", cost_nusd=2 * 10**8)
+    kept = entry(cost_nusd=0, prompt_tokens=None, completion_tokens=None, cache="HIT")
+    unknown, nowhere = entry(cost_nusd=None), entry(provider=None, upstream_model=None)
+    await storage.add([short, also_short, long, elsewhere, kept, unknown, nowhere])
+
+    found = (await storage.costs(START)).spent
+
+    assert found == [
+        Spent("chat", "main", "gpt-4o", 2, 1.3, 228_001, 1000, 6, 40, 4, 7, 0, 128_000, 900),
+        Spent("chat", "main", "gpt-4o", 1, 0.5, 128_001, 50, 3, 0, 2, 0, 0, 128_001, 50),
+        Spent("large", "backup", "other-one", 1, 0.2, 11, 7, 3, 0, 2, 0, 0, 11, 7),
+    ]
+    assert (await storage.costs(END)).spent == []
+
+
+async def test_what_deployments_cost_is_bounded_and_does_not_overflow(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "_MOST_SPENT", 2)
+    await storage.add([entry(cost_nusd=2**62, prompt_tokens=2**62, upstream_model="dear") for _ in range(4)])
+    await storage.add([entry(cost_nusd=number + 1, upstream_model=f"model-{number}") for number in range(3)])
+
+    dear, cheap = (await storage.costs(START)).spent
+
+    assert (dear.upstream_model, cheap.upstream_model) == ("dear", "model-2")
+    assert (dear.prompt_tokens, dear.longest_prompt_tokens) == (2**64, 2**62)
+    assert dear.cost_usd == 2**64 / 10**9
 
 
 async def test_time_of_an_organization_is_looked_up_in_the_index(storage: Storage, url: str, tmp_path: Any) -> None:

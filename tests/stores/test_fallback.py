@@ -209,3 +209,41 @@ async def test_what_is_asked_is_claimed_as_long_as_redis_is_there(
     decision, found = await limiter.reserve(ask("s"), "answer:1", yours)
     assert (decision.allowed, found) == (True, None)
     values.release("flight:1", b"yours")  # nothing is there to be given back
+
+
+async def test_notes_are_read_from_memory_while_redis_is_away_and_hang_there_again_afterwards(
+    both: Both, redis_service: Server, client: "redis.Redis"
+) -> None:
+    board = both.seen.board
+    board.post("health", "before", b"1", 60.0)
+    await until(lambda: client.hlen("llmgw:board:health") == 1)
+    assert list(await board.read("health")) == ["before"]
+
+    await stop(both, redis_service)
+    board.post("health", "meanwhile", b"2", 60.0)
+    assert sorted(await board.read("health")) == ["before", "meanwhile"]
+    await start(both, redis_service)
+    await board.read("health")
+
+    await until(lambda: client.hlen("llmgw:board:health") == 2)
+    assert sorted(await board.read("health")) == ["before", "meanwhile"]
+
+
+async def test_what_another_process_put_in_its_place_is_not_replaced_by_what_is_remembered(
+    both: Both, client: "redis.Redis"
+) -> None:
+    board = both.seen.board
+    board.post("health", "a", b"ours", 60.0)
+    await until(lambda: client.hlen("llmgw:board:health") == 1)
+    await board.read("health")
+    theirs = RedisStore(both.link, RedisLimiter(both.link)).board
+    theirs.post("health", "a", b"theirs", 0.05)
+    assert await both.link.drain(5)
+    assert (await board.read("health"))["a"].text == b"theirs"
+
+    with anyio.fail_after(5):
+        while await board.read("health"):
+            continue
+
+    assert await both.link.drain(5)
+    assert await board.read("health") == {}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from llmgateway.exchange import Attempt, Exchange
-from llmgateway.telemetry.provider_health import ProviderHealth
+from llmgateway.telemetry.provider_health import CLOSED, Circuit, ProviderHealth, Rest
 from tests.deployments import deployment
 from tests.timing import relative_cost
 
@@ -24,7 +24,7 @@ def exchange_of(
 
 
 def test_nothing_is_known_before_the_first_attempt() -> None:
-    state = ProviderHealth(590.0).states(["main"])["main"]
+    state = ProviderHealth(590.0).states({"main": CLOSED})["main"]
 
     assert (state.available, state.status, state.last_checked, state.latency_ms) == (True, "unknown", None, None)
 
@@ -33,12 +33,12 @@ def test_the_last_attempt_decides_and_its_time_is_told() -> None:
     health = ProviderHealth(590.0)
 
     health.record(exchange_of("provider_unavailable"))
-    failed = health.states(["main"])["main"]
+    failed = health.states({"main": CLOSED})["main"]
     health.record(exchange_of("provider_unavailable", "ok"))
-    mended = health.states(["main"])["main"]
+    mended = health.states({"main": CLOSED})["main"]
 
-    assert (failed.available, failed.status, failed.error) == (False, "unhealthy", "provider_unavailable")
-    assert (mended.available, mended.status, mended.error) == (True, "healthy", None)
+    assert (failed.status, failed.error) == ("unhealthy", "provider_unavailable")
+    assert (mended.status, mended.error) == ("healthy", None)
     age = datetime.now(UTC) - datetime.fromisoformat(mended.last_checked or "")
     assert timedelta(seconds=-0.1) < age < timedelta(seconds=5)
 
@@ -50,12 +50,12 @@ def test_what_the_client_did_does_not_make_a_provider_bad(outcome: str | None) -
     health = ProviderHealth(590.0)
 
     health.record(exchange_of(outcome))
-    before = health.states(["main"])["main"]
+    before = health.states({"main": CLOSED})["main"]
     health.record(exchange_of("ok"))
     health.record(exchange_of(outcome))
 
     assert before.status == "unknown"
-    assert health.states(["main"])["main"].status == "healthy"
+    assert health.states({"main": CLOSED})["main"].status == "healthy"
 
 
 def test_a_client_in_a_hurry_makes_no_provider_bad_but_the_gateways_own_limit_does() -> None:
@@ -65,9 +65,9 @@ def test_a_client_in_a_hurry_makes_no_provider_bad_but_the_gateways_own_limit_do
     patient.record(exchange_of("provider_timeout", took_s=591.0, deadline_s=590.0))
     account.record(exchange_of("provider_timeout", took_s=5.0, deadline_s=30.0))
 
-    assert hurried.states(["main"])["main"].status == "unknown"
-    assert patient.states(["main"])["main"].status == "unhealthy"
-    assert account.states(["main"])["main"].status == "unhealthy"
+    assert hurried.states({"main": CLOSED})["main"].status == "unknown"
+    assert patient.states({"main": CLOSED})["main"].status == "unhealthy"
+    assert account.states({"main": CLOSED})["main"].status == "unhealthy"
 
 
 def test_latency_is_a_moving_average_to_the_answer_or_to_the_first_chunk() -> None:
@@ -75,18 +75,32 @@ def test_latency_is_a_moving_average_to_the_answer_or_to_the_first_chunk() -> No
 
     health.record(exchange_of("provider_unavailable", took_s=30.0))
     health.record(exchange_of("ok", took_s=1.0))
-    first = health.states(["main"])["main"].latency_ms
+    first = health.states({"main": CLOSED})["main"].latency_ms
     health.record(exchange_of("ok", took_s=60.0, first_chunk_s=2.0))
 
     assert first == pytest.approx(1000.0, abs=1.0)
-    assert health.states(["main"])["main"].latency_ms == pytest.approx(1200.0, abs=1.0)
+    assert health.states({"main": CLOSED})["main"].latency_ms == pytest.approx(1200.0, abs=1.0)
 
 
 def test_only_the_accounts_asked_for_are_told() -> None:
     health = ProviderHealth(590.0)
     health.record(exchange_of("ok"))
 
-    assert list(health.states(["spare"])) == ["spare"]
+    assert list(health.states({"spare": CLOSED})) == ["spare"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_circuits_say_whether_it_may_be_asked(known: bool) -> None:
+    health = ProviderHealth(590.0)
+    if known:
+        health.record(exchange_of("provider_unavailable"))
+    rest = Rest("gpt-4o", "failures", 0.8)
+
+    resting = health.states({"main": Circuit("open", available=False, resting=(rest,))})["main"]
+    usual = health.states({"main": CLOSED})["main"]
+
+    assert (resting.available, resting.circuit, resting.resting) == (False, "open", (rest,))
+    assert (usual.available, usual.circuit, usual.resting) == (True, "closed", ())
 
 
 @pytest.mark.alone

@@ -392,3 +392,65 @@ async def test_trace_headers_go_out_as_lines_of_their_own(relay: Relay, provider
     assert not {"evil", "baggage", "tracestate"} & first.headers.keys()
     assert first.headers["authorization"] == second.headers["authorization"] == "Bearer sk-upstream"
     assert "traceparent" not in second.headers
+
+
+PROBED = Deployment(Account("main", "openai", "openai", "sk-upstream", "set below"), "gpt-4o")
+
+
+def probed_at(player: Player, **account: Any) -> Deployment:
+    return replace(PROBED, account=replace(PROBED.account, **{"api_base": player.base, **account}))
+
+
+async def test_a_probe_asks_for_the_models_and_sends_nothing(relay: Relay, provider: Player) -> None:
+    provider.script(json_step({"object": "list", "data": []}))
+
+    assert await relay.probe(probed_at(provider))
+
+    asked = provider.last
+    assert (asked.method, asked.path, asked.bearer, asked.body) == ("GET", "/v1/models", "sk-upstream", b"")
+
+
+async def test_azure_is_probed_at_its_own_address(relay: Relay) -> None:
+    async with Player(AzureWire()) as player:
+        player.script(json_step({"data": []}))
+        account = {"wire": "azure", "api_key": "azure-upstream", "api_version": "2024-10-21"}
+
+        assert await relay.probe(probed_at(player, **account))
+
+        assert (player.last.path, player.last.query) == ("/openai/models", {"api-version": "2024-10-21"})
+        assert player.last.headers["api-key"] == "azure-upstream"
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 429])
+async def test_who_answers_a_probe_lives_whatever_it_says(relay: Relay, provider: Player, status: int) -> None:
+    provider.script(json_step({"error": {"message": "no such page"}}, status=status))
+
+    assert not await relay.probe(probed_at(provider))
+
+
+async def test_a_key_that_may_not_list_models_may_be_good_for_calls(relay: Relay, provider: Player) -> None:
+    message = "You have insufficient permissions for this operation. Missing scopes: api.model.read."
+    provider.script(json_step({"error": {"message": message}}, status=403))
+
+    assert not await relay.probe(probed_at(provider))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key_is_told_by_a_probe_too(relay: Relay, provider: Player, status: int) -> None:
+    provider.script(json_step({"error": {"message": "Incorrect API key provided"}}, status=status))
+
+    with pytest.raises(UpstreamAuthError, match="main"):
+        await relay.probe(probed_at(provider))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529])
+async def test_a_probe_that_fails_says_so(relay: Relay, provider: Player, status: int) -> None:
+    provider.script(json_step({"error": {"message": "overloaded"}}, status=status))
+
+    with pytest.raises(UpstreamError):
+        await relay.probe(probed_at(provider))
+
+
+async def test_a_probe_of_nobody_fails(relay: Relay) -> None:
+    with pytest.raises(UpstreamError, match="no connection"):
+        await relay.probe(replace(PROBED, account=replace(PROBED.account, api_base="http://127.0.0.1:1/v1")))

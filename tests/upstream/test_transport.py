@@ -42,6 +42,19 @@ async def test_pitfall_077_connections_are_kept(transport: Transport) -> None:
         assert player.connections == 1
 
 
+async def test_what_is_asked_without_a_body_goes_over_the_same_connection(transport: Transport) -> None:
+    async with Player(OllamaWire()) as player:
+        player.script(Step(pieces=(Piece(b"[]"),)))
+        url = transport.url(f"{player.url}/v1/models?page=1")
+        response = await transport.get(ACCOUNT, url, CIMultiDict({"authorization": "Bearer key-0042"}))
+        assert (response.status, await read_body(response, ACCOUNT)) == (200, b"[]")
+        asked = player.last
+        await ask(transport, player)
+
+        assert (asked.method, asked.path, asked.query, asked.body) == ("GET", "/v1/models", {"page": "1"}, b"")
+        assert player.connections == 1
+
+
 async def test_connections_are_counted_by_account_and_use(transport: Transport) -> None:
     other = Account(name="other", provider="ollama", wire="litellm")
     limited = Account(name="main", provider="ollama", wire="litellm", limits=Limits(concurrent=3))

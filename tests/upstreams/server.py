@@ -33,9 +33,10 @@ class Player:
 
     Args:
         strict: Top-level fields that the client sent: any other field, and any null at any depth, is answered with 400.
+        port: Where to play; 0 is any free one.
     """
 
-    def __init__(self, wire: Wire, *, strict: Collection[str] | None = None) -> None:
+    def __init__(self, wire: Wire, *, strict: Collection[str] | None = None, port: int = 0) -> None:
         self.wire = wire
         self.requests: deque[Request] = deque(maxlen=1000)
         self.requests_total = 0
@@ -48,6 +49,7 @@ class Player:
         self.bytes_written = 0
         self.faults: list[Exception] = []
         self._strict = strict
+        self._port = port
         self._script: deque[Play] = deque()
         self._standing: Play | None = None
         self._changed = asyncio.Event()
@@ -58,7 +60,7 @@ class Player:
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=2048)
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self._port, backlog=2048)
         return self
 
     async def __aexit__(

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from llmgateway.errors import InvalidJSONError, InvalidRequestError
+from llmgateway.wire.needs import NO_NEEDS
 from llmgateway.wire.requests import read_chat, read_completion, read_embedding
+from tests.timing import relative_cost
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -86,3 +88,40 @@ def test_embeddings_need_an_input() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         read_embedding(b'{"model":"m","input":[]}')
     assert caught.value.param == "input"
+
+
+def test_what_a_chat_needs_is_found_in_all_its_messages_and_fields() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "Are you sure?"},
+    ]
+
+    assert read_chat(chat(messages=messages)).needs() == {"vision"}
+    assert read_chat(chat(messages=messages, tools=[{"type": "function"}])).needs() == {"vision", "tools"}
+    assert read_chat(chat(reasoning_effort="low", stream=True)).needs() == {"reasoning"}
+
+
+def test_an_ordinary_call_needs_nothing_and_makes_nothing_new() -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+
+    assert read_chat(chat()).needs() is NO_NEEDS
+    assert read_chat(chat(messages=parts)).needs() == NO_NEEDS
+    assert read_completion(b'{"model":"m","prompt":"x","tools":[1]}').needs() is NO_NEEDS
+    assert read_embedding(b'{"model":"m","input":"x"}').needs() is NO_NEEDS
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", True, {}, [], [[]], {"type": 3}, {"type": "json_schema", "a": [1]}])
+@pytest.mark.parametrize("field", ["tools", "functions", "response_format", "reasoning_effort", "modalities"])
+def test_odd_values_of_the_fields_that_say_what_is_needed_are_not_refused(field: str, odd: object) -> None:
+    read_chat(chat(**{field: odd})).needs()
+
+
+@pytest.mark.alone
+def test_finding_out_what_a_call_needs_costs_a_fraction_of_reading_it() -> None:
+    body = chat(temperature=0.5, stream=True)
+    asked = read_chat(body)
+
+    assert relative_cost(lambda: read_chat(body).needs(), number=2000) < 0.6
+    assert relative_cost(asked.needs, number=2000) < 0.2

@@ -30,6 +30,7 @@ def test_a_chat_is_its_messages_names_and_tools_in_openais_frame() -> None:
         *("Be brief.", "ann", "What is this?", "weather", '{"city":"Rome"}'),
         '{"name":"weather","parameters":{"type":"object"}}',
     ]
+    assert prompt.is_rough
     # Each message three and its role, a name one, the answer's start three.
     assert prompt.further_tokens == 3 * (3 + 1) + 1 + 3
 
@@ -40,7 +41,25 @@ def test_a_picture_counts_by_its_detail_and_not_by_its_base64(detail: str | None
 
     prompt = chat(messages=[{"role": "user", "content": [image]}])
 
-    assert (prompt.texts, prompt.further_tokens) == ([], 7 + tokens)
+    assert prompt == Prompt([], 7 + tokens, is_rough=True)
+
+
+def test_sound_and_files_count_by_their_size_and_not_as_text() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 64_000, "format": "mp3"}}
+    file = {"type": "file", "file": {"file_id": "file-1"}}
+
+    prompt = chat(messages=[{"role": "user", "content": [{"type": "text", "text": "Listen."}, sound, file]}])
+
+    assert prompt == Prompt(["Listen."], 7 + 30 + 2000, is_rough=True)
+
+
+def test_the_schema_of_the_answer_is_part_of_the_question() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}}
+
+    prompt = chat(messages=[{"role": "user", "content": "Rome?"}], response_format=wanted)
+
+    assert prompt == Prompt(["Rome?", '{"name":"city","schema":{"type":"object"}}'], 7, is_rough=True)
+    assert chat(messages=[], response_format={"type": "json_object"}) == Prompt([], 3)
 
 
 @pytest.mark.parametrize(

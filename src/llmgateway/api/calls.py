@@ -10,9 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from llmgateway.api.replies import EventStream, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
-from llmgateway.exchange import Call, Complete, Exchange, Operation, Streamed
+from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Streamed
 from llmgateway.gateway.cache_control import cache_ask
 from llmgateway.gateway.gateway import Gateway
+from llmgateway.gateway.route_control import is_true, route_ask
 from llmgateway.wire.requests import Asked
 
 # Above this size a body is parsed in a thread, so that others do not wait for it.
@@ -36,6 +37,7 @@ class ModelCalls:
     Args:
         read: Checks a body and returns what the gateway must know of it.
         started: Told of each call that begins; `None` when nobody wants to know.
+        dry: Never call anybody: answer with the plan, as for `X-Dry-Run: true`.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class ModelCalls:
         gateway: Gateway,
         times: ReplyTimes,
         started: Started | None = None,
+        dry: bool = False,
     ) -> None:
         self._operation = operation
         self._read = read
         self._gateway = gateway
         self._times = times
         self._started = started
+        self._dry = dry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -59,21 +63,25 @@ class ModelCalls:
             raise MethodNotAllowedError(f"{path} takes POST, not {method[:20]}.", details={"allow": "POST"})
         exchange: Exchange = scope["exchange"]
         headers: dict[bytes, bytes] = scope.get("named_headers") or dict(scope["headers"])
+        dry = self._dry or (b"x-dry-run" in headers and is_true("X-Dry-Run", headers[b"x-dry-run"]))
+        if dry:
+            exchange.operation = None  # also when it is refused: it calls no model
         exchange.deadline = exchange.started + self._allowed_s(headers)
         if b"idempotency-key" in headers:
             exchange.idempotency_key = headers[b"idempotency-key"].decode("latin-1")
         exchange.cache_ask = cache_ask(headers)
+        exchange.route_ask = route_ask(headers)
         call = await self._call(scope["body"])
+        if dry:
+            await send_complete(exchange, _whole(await self._gateway.explain(exchange, call)), send)
+            return
         if self._started is not None:
             exchange.requested_model, exchange.stream = call.model, call.stream
             self._started(exchange)
         if call.stream:
             await self._stream(exchange, call, send)
             return
-        reply = await self._gateway.send(exchange, call)
-        if not isinstance(reply, Complete):
-            raise TypeError(f"a stream came for a call that asked for none: {self._operation}")
-        await send_complete(exchange, reply, send)
+        await send_complete(exchange, _whole(await self._gateway.send(exchange, call)), send)
 
     async def _call(self, body: bytes) -> Call:
         read = self._read
@@ -89,6 +97,7 @@ class ModelCalls:
             # Of two, some upstreams read the one and some the other.
             max_tokens=max(_count(asked.max_completion_tokens), _count(asked.max_tokens)) or None,
             n=max(_count(asked.n), _count(asked.best_of), 1) * asked.questions(),
+            needs=asked.needs(),
         )
 
     async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:
@@ -124,6 +133,12 @@ class ModelCalls:
                 "X-Timeout-Seconds must be a number of seconds above 0, such as 30.", param="X-Timeout-Seconds"
             )
         return min(asked_s, self._times.request_s)
+
+
+def _whole(reply: Reply) -> Complete:
+    if not isinstance(reply, Complete):
+        raise TypeError("a stream came for a call that asked for none")
+    return reply
 
 
 def _count(given: object) -> int:

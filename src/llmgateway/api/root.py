@@ -19,6 +19,7 @@ def routes(version: str) -> list[Route]:
                     "POST /v1/chat/completions",
                     "POST /v1/completions",
                     "POST /v1/embeddings",
+                    "POST /v1/route",
                     "GET /v1/models",
                     "GET /v1/models/{id}",
                     "GET /v1/requests/{request_id}",

@@ -26,10 +26,12 @@ _READERS: Mapping[Operation, Callable[[bytes], Asked]] = {
 
 def model_calls(gateway: Gateway, times: ReplyTimes, started: Started | None = None) -> dict[str, ASGIApp]:
     """The paths that are calls of a model: behind the limits on bodies and requests in flight."""
-    return {
+    calls: dict[str, ASGIApp] = {
         path: ModelCalls(operation, _READERS[operation], gateway=gateway, times=times, started=started)
         for path, operation in OPERATIONS.items()
     }
+    calls["/v1/route"] = ModelCalls("chat", read_chat, gateway=gateway, times=times, dry=True)
+    return calls
 
 
 class Paths:

@@ -2,14 +2,14 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from llmgateway.catalog.building.yaml_text import Path, Text
 from llmgateway.catalog.schema import CatalogFile
-from llmgateway.catalog.yaml_text import Path, Text
 
 # Stands for a required name that was wrong or missing, so that the rest of its entry can still be checked.
 UNKNOWN = "?"
@@ -117,8 +117,3 @@ def _model_at(path: Path, root: type[BaseModel]) -> type[BaseModel]:
         if type(None) in get_args(here):
             here = get_args(here)[0]
     return here if isinstance(here, type) and issubclass(here, BaseModel) else root
-
-
-def says(entry: Mapping[str, Any], key: str, usual: object = None) -> bool:
-    """Whether an entry of the file says something under the key that differs from what is usual."""
-    return entry.get(key) not in (None, False, usual)

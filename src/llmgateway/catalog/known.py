@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmgateway.catalog.model import Prices
+from llmgateway.catalog.model import CALL_NEEDS, Prices
 from llmgateway.catalog.prices import has_further, of_row
 
 _FILE = "model_prices_and_context_window_backup.json"
@@ -57,6 +57,7 @@ _CAPABILITIES = {
     "supports_prompt_caching": "prompt_caching",
     "supports_web_search": "web_search",
 }
+CAPABILITIES = frozenset(_CAPABILITIES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Known:
     """What LiteLLM knows about one model; `None` where it does not say.
 
     Args:
+        capabilities, lacks: What the table says that it has and has not; of the rest the table says nothing.
         priced: Its prices, or the row of the table that holds more than one a kind: few of them are ever asked for.
     """
 
@@ -73,6 +75,7 @@ class Known:
     max_output_tokens: int | None
     priced: Prices | bytes | None
     capabilities: frozenset[str]
+    lacks: frozenset[str]
 
     @property
     def prices(self) -> Prices | None:
@@ -142,6 +145,12 @@ def of_provider(provider: str) -> Iterator[tuple[str, Known]]:
             yield name.removeprefix(f"{provider}/"), known
 
 
+def embeds(provider: str, model: str) -> bool:
+    """Whether a model is known to answer with embeddings, and with nothing else."""
+    found = find(provider, model)
+    return found is not None and found.mode == "embedding"
+
+
 def _decoded(decoder: "msgspec.json.Decoder[_Row]", raw: msgspec.Raw) -> _Row | None:
     try:
         return decoder.decode(raw)
@@ -153,14 +162,16 @@ def _known(row: _Row, raw: msgspec.Raw, shared: dict[frozenset[str], frozenset[s
     capabilities = {capability for field, capability in _CAPABILITIES.items() if getattr(row, field)}
     if row.mode != "embedding":
         capabilities.add("streaming")
-    frozen = frozenset(capabilities)
+    has = frozenset(capabilities)
+    lacks = CALL_NEEDS.intersection(name for field, name in _CAPABILITIES.items() if getattr(row, field) is False)
     return Known(
         provider=provider_name(row.litellm_provider),
         mode=row.mode,  # type: ignore[arg-type]  # the caller kept only these modes
         context_length=_whole(row.max_input_tokens) or _whole(row.max_tokens),
         max_output_tokens=_whole(row.max_output_tokens),
         priced=_priced(row, raw),
-        capabilities=shared.setdefault(frozen, frozen),
+        capabilities=shared.setdefault(has, has),
+        lacks=shared.setdefault(lacks, lacks),
     )
 
 

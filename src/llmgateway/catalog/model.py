@@ -11,6 +11,10 @@ Wire = Literal["openai", "azure", "litellm", "demo"]
 SecurityLevel = Literal["low", "medium", "high"]
 Origin = Literal["file", "environment", "database", "built_in"]
 Strategy = Literal["priority", "weighted", "round_robin", "least_busy", "fastest", "cheapest", "balanced"]
+# The name under which clients leave the choice of a model to the gateway.
+AUTO = "auto"
+# What a call may need, and a deployment not have.
+CALL_NEEDS = frozenset({"vision", "audio", "audio_output", "pdf", "tools", "json_schema", "reasoning", "streaming"})
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -63,6 +67,40 @@ class SemanticCaching(Struct, frozen=True):
 
     embedding_model: str
     threshold: float = 0.95
+
+
+class Fallbacks(Struct, frozen=True):
+    """Names of other models to ask, best first, by what went wrong; `None` is not given, and empty is none."""
+
+    any: tuple[str, ...] | None = None
+    context: tuple[str, ...] | None = None
+    content_filter: tuple[str, ...] | None = None
+    rate_limit: tuple[str, ...] | None = None
+
+
+class Hedging(Struct, frozen=True):
+    """When a second deployment is asked as well.
+
+    Args:
+        percentile: Of the first one's usual times to the first token: who takes longer is not waited for alone.
+        max_share: Of the model's requests that may cost two.
+    """
+
+    percentile: float = 95.0
+    max_share: float = 0.03
+
+
+class Auto(Struct, frozen=True):
+    """What the name `auto` picks from.
+
+    Args:
+        tasks: The name of the model for each type of task.
+        models: Names of those to pick from; `None` is all that the catalog names.
+    """
+
+    tasks: Mapping[str, str] = MappingProxyType({})
+    models: tuple[str, ...] | None = None
+    strategy: Strategy = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +174,11 @@ class Deployment:
 
     Args:
         model: The name the provider knows, e.g. `gpt-4o`.
+        capabilities: What it is known to have.
+        lacks: What it is known not to have, of those that a call may need.
+        tokenizer: The path of a Hugging Face tokenizer.json, or the name of one of tiktoken's encodings; `None` is
+            what is usual for the model.
+        probe_s: How often it is asked whether it is well, in seconds; `None` is never.
         defaults: Body fields sent unless the client sets them (the model's, from the catalog).
         drop_unsupported: Leave out parameters the provider does not have, instead of refusing the call.
         row_id: Of its row in the database; `None` is the file's, or derived from a name.
@@ -147,7 +190,10 @@ class Deployment:
     context_length: int | None = None
     max_output_tokens: int | None = None
     capabilities: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
     prices: Prices | None = None
+    tokenizer: str | None = None
+    probe_s: float | None = None
     limits: Limits = NO_LIMITS
     defaults: Mapping[str, Any] = field(default_factory=empty)
     drop_unsupported: bool = False
@@ -161,6 +207,9 @@ class Model:
     Args:
         well_known: Whether the catalog or LiteLLM's table has the name; others were made up by a client, and there is
             no end of them.
+        in_catalog: Whether the catalog's file or the database names it; others follow from a pattern.
+        fallbacks: Other models to ask; `None` says nothing, and then equivalents of a model of the catalog are.
+        rescue: Whether another deployment goes on with a stream that broke.
         cache_ttl_s: How long its answers are kept; `None` is as long as the settings say.
     """
 
@@ -168,6 +217,10 @@ class Model:
     deployments: tuple[Deployment, ...]
     strategy: Strategy = "priority"
     well_known: bool = True
+    in_catalog: bool = True
+    fallbacks: Fallbacks | None = None
+    rescue: bool = False
+    hedge: Hedging | None = None
     cache_ttl_s: float | None = None
     semantic: SemanticCaching | None = None
 

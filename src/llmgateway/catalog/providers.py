@@ -110,6 +110,11 @@ def _is_local(host: str, *, named_locally: bool) -> bool:
     return address.is_loopback or address.is_private
 
 
+def lacks_key(account: Account) -> bool:
+    """Whether an account has no key where its provider asks for one."""
+    return account.api_key is None and providers()[account.provider].key_required
+
+
 def first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
     """Give the value of the first name that is set and not empty."""
     return next((environ[name] for name in names if environ.get(name)), None)

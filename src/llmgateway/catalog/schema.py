@@ -12,6 +12,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
 AccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@+-]+$")]
+TaskName = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 # Of a model that is added beside the file: no pattern, and nothing that could be taken for an address.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]+(/[A-Za-z0-9._:@+-]+)*$", max_length=256)]
 
@@ -76,7 +77,7 @@ class ModelFacts(Entry):
     context_length: Count | None = None
     max_output_tokens: Count | None = None
     capabilities: tuple[str, ...] | None = None
-    tokenizer: str | None = None
+    tokenizer: Text | None = None
     probe: Probe | None = None
 
 
@@ -89,13 +90,13 @@ class DeploymentEntry(ModelFacts):
     limits: Tier = Tier()
 
 
-class Fallbacks(Entry):
-    """Other models to ask, by what went wrong."""
+class FallbacksEntry(Entry):
+    """Other models to ask, by what went wrong; a cause that is left out has those of `any`, an empty list is none."""
 
-    any: tuple[str, ...] = ()
-    context: tuple[str, ...] = ()
-    content_filter: tuple[str, ...] = ()
-    rate_limit: tuple[str, ...] = ()
+    any: tuple[Text, ...] | None = None
+    context: tuple[Text, ...] | None = None
+    content_filter: tuple[Text, ...] | None = None
+    rate_limit: tuple[Text, ...] | None = None
 
 
 class Hedge(Entry):
@@ -124,7 +125,7 @@ class ModelEntry(ModelFacts):
     name: Text
     strategy: Strategy = "priority"
     deployments: tuple[DeploymentEntry, ...] = ()
-    fallbacks: Fallbacks | None = None
+    fallbacks: FallbacksEntry | None = None
     rescue: bool = False
     hedge: Hedge | None = None
     semantic_cache: SemanticCache | None = None
@@ -134,10 +135,12 @@ class ModelEntry(ModelFacts):
     passthrough: bool = False
 
 
-class Auto(Entry):
-    """What the model name `auto` picks from."""
+class AutoEntry(Entry):
+    """What the model name `auto` picks from: the model of a task, and else any, or any of those that are named."""
 
-    tasks: dict[str, str] = {}
+    tasks: dict[TaskName, Text] = {}
+    models: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    strategy: Strategy = "balanced"
 
 
 class CallerLimitsEntry(Entry):
@@ -163,8 +166,8 @@ class CatalogFile(Entry):
 
     providers: dict[AccountName, ProviderEntry] = {}
     models: tuple[ModelEntry, ...] = ()
-    auto: Auto | None = None
-    equivalents: tuple[tuple[str, ...], ...] = ()
+    auto: AutoEntry | None = None
+    equivalents: tuple[tuple[Text, ...], ...] | None = None
     limits: CallerLimitsEntry | None = None
     webhooks: Webhooks | None = None
     integrations: dict[str, dict[str, Any]] = {}

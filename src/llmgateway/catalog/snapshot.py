@@ -3,30 +3,30 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
 
 from llmgateway.catalog import known
+from llmgateway.catalog.building.listed import listed_auto, listed_model, may_choose
+from llmgateway.catalog.equivalents import Table, equivalents_in, shipped
 from llmgateway.catalog.model import (
+    AUTO,
     Account,
+    Auto,
     CallerLimits,
     Deployment,
     Limits,
     ListedModel,
     Model,
     Origin,
-    Prices,
 )
 from llmgateway.catalog.nearest import Nearest
-from llmgateway.catalog.providers import providers
+from llmgateway.catalog.providers import lacks_key, providers
 
 _NAME = re.compile(r"[A-Za-z0-9._:@/+-]{1,256}")
 SECRET_NAME = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _MOST_DERIVED = 4096  # names made up by clients must not fill the memory
-# Unix seconds of 2025-01-01: OpenAI's shape wants a date, and no provider tells.
-CREATED = 1_735_689_600
 # Names that need no prefix although LiteLLM's table may not have them yet, and who answers for them, best first.
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "gpt-": ("openai",),
@@ -41,17 +41,6 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "mistral-": ("mistral",),
     "deepseek-": ("deepseek",),
     "command-": ("cohere",),
-}
-
-# OpenRouter's names.
-_SHOWN = {
-    "prompt": "input",
-    "completion": "output",
-    "input_cache_read": "cached",
-    "input_cache_write": "cache_write",
-    "internal_reasoning": "reasoning",
-    "audio": "audio_input",
-    "image": "image_input",
 }
 
 
@@ -112,6 +101,8 @@ class Catalog:
         warnings: What `check` and the log should say although it can be served.
         without_effect: Keys of the file whose part is not built yet.
         limits: How much callers may ask.
+        auto: What the name `auto` picks from; `None` where there is nothing to pick.
+        own_equivalents: The catalog's table; `None` is the one that is shipped.
         origins: Where each account comes from, by its name.
     """
 
@@ -122,6 +113,8 @@ class Catalog:
     warnings: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
     limits: CallerLimits = USUAL_LIMITS
+    auto: Auto | None = None
+    own_equivalents: Table | None = None
     webhooks: Webhooks = Webhooks()
     origins: Mapping[str, Origin] = field(default_factory=dict)
     _derived: dict[str, Model] = field(default_factory=dict, repr=False, compare=False)
@@ -134,6 +127,16 @@ class Catalog:
             if model is not None and len(self._derived) < _MOST_DERIVED:
                 self._derived[name] = model
         return model
+
+    def reach(self, name: str) -> Model | None:
+        """Turn the name of a fallback into its model: also of an equivalent that no client can name here."""
+        return self.resolve(name) or self._equivalent_models.get(name)
+
+    def equivalents(self, deployment: Deployment) -> tuple[str, ...]:
+        """Give the names of about equal models at other providers that can be asked with `reach`, best first."""
+        table = shipped() if self.own_equivalents is None else self.own_equivalents
+        names = equivalents_in(table, deployment.account.provider, deployment.model)
+        return tuple(name for name in names if name in self._equivalent_models)
 
     def nearest(self, name: str, count: int = 10) -> list[str]:
         """Give the names on offer that look most like `name`, best first."""
@@ -157,14 +160,17 @@ class Catalog:
         """Make what the first request would have to wait for: LiteLLM's table and the lists, some 80 ms; any thread."""
         known.known_models()
         self.nearest("")
+        self.reach("")
 
     def describe(self, name: str) -> ListedModel | None:
         """Tell about one model that can be named, listed or not; `None` when there is no such, or not here."""
         model = self.resolve(name)
-        return None if model is None else _listed_model(model)
+        if model is None:
+            return self._listed_auto if name == AUTO else None
+        return listed_model(model)
 
     def _derive(self, name: str) -> Model | None:
-        if not _NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in name.split("/")):
+        if name == AUTO or not _NAME.fullmatch(name) or any(part in {"", ".", ".."} for part in name.split("/")):
             return None
         entry = next((entry for entry in self.passthrough if entry.takes(name)), None)
         found = self._deployed(name) if entry is not None else None
@@ -173,7 +179,7 @@ class Catalog:
         account, model = found
         deployment = deployment_of(account, model, defaults=entry.defaults, drop_unsupported=entry.drop_unsupported)
         known_one = known.find(account.provider, model) is not None
-        return Model(name=name, deployments=(deployment,), well_known=known_one)
+        return Model(name=name, deployments=(deployment,), well_known=known_one, in_catalog=False)
 
     def _deployed(self, name: str) -> tuple[Account, str] | None:
         prefix, slash, rest = name.partition("/")
@@ -200,17 +206,55 @@ class Catalog:
         return first
 
     @cached_property
+    def _equivalent_models(self) -> Mapping[str, Model]:
+        """Those of the table that can be asked: through the catalog's own deployments of them, or any account."""
+        own: dict[str, dict[str, Deployment]] = {}
+        for one in (one for model in self.models.values() for one in model.deployments):
+            if one.account.wire != "demo" and not lacks_key(one.account):
+                own.setdefault(f"{one.account.provider}/{one.model}", {}).setdefault(one.account.name, one)
+        table = shipped() if self.own_equivalents is None else self.own_equivalents
+        names = {*table, *(name for others in table.values() for name in others)}
+        found = {name: (*own.get(name, {}).values(),) or self._deployed_elsewhere(name) for name in names}
+        return {name: Model(name, deployments, in_catalog=False) for name, deployments in found.items() if deployments}
+
+    def _deployed_elsewhere(self, name: str) -> tuple[Deployment, ...]:
+        provider, _, model = name.partition("/")
+        for account in self.accounts.values():
+            if account.provider == provider and self._may_be_asked(account):
+                return (deployment_of(account, model),)
+        return ()
+
+    def _may_be_asked(self, account: Account) -> bool:
+        """Whether an account is good for a model that nobody named there."""
+        row = providers().get(account.provider)
+        if row is None or row.address_in_model or lacks_key(account):
+            return False
+        # What we ship speaks of the providers themselves, and not of what stands in for one at another address.
+        return self.own_equivalents is not None or account.api_base == row.api_base
+
+    @cached_property
+    def _listed_auto(self) -> ListedModel | None:
+        auto = self.auto
+        if auto is None:
+            return None
+        names = self.models if auto.models is None else auto.models
+        models = [self.resolve(name) for name in dict.fromkeys((*names, *auto.tasks.values()))]
+        offered = may_choose([model for model in models if model is not None])
+        said = auto.tasks or auto.models
+        return listed_auto(offered) if len(offered) > 1 or (offered and said) else None
+
+    @cached_property
     def _nearest(self) -> Nearest:
         return Nearest(model.id for model in self._listed)
 
     @cached_property
     def _listed(self) -> tuple[ListedModel, ...]:
-        listed = {name: _listed_model(model) for name, model in self.models.items()}
+        listed = {name: listed_model(model) for name, model in self.models.items()}
         if self.passthrough:
             for name in self._well_known():
                 if name not in listed and (model := self._derive(name)) is not None:
-                    listed[name] = _listed_model(model)
-        return tuple(listed.values())
+                    listed[name] = listed_model(model)
+        return (*listed.values(), *(() if self._listed_auto is None else (self._listed_auto,)))
 
     def _well_known(self) -> Iterator[str]:
         for account in self.accounts.values():
@@ -230,6 +274,7 @@ def deployment_of(account: Account, model: str, **given: object) -> Deployment:
             "context_length": facts.context_length,
             "max_output_tokens": facts.max_output_tokens,
             "capabilities": facts.capabilities,
+            "lacks": facts.lacks,
             "prices": facts.prices,
         }
         given = {**usual, **given}
@@ -243,24 +288,3 @@ def _providers_of(name: str) -> Iterator[str]:
     found = known.known_models().get(name)
     if found is not None:
         yield found.provider
-
-
-def _listed_model(model: Model) -> ListedModel:
-    first = model.deployments[0]
-    prices = first.prices
-    return ListedModel(
-        id=model.name,
-        created=CREATED,
-        owned_by=first.account.provider,
-        context_length=first.context_length,
-        max_output_tokens=first.max_output_tokens,
-        pricing={} if prices is None else _pricing(prices),
-        capabilities=tuple(sorted(first.capabilities)),
-        providers=tuple(dict.fromkeys(deployment.account.provider for deployment in model.deployments)),
-        demo=first.account.wire == "demo",
-    )
-
-
-def _pricing(prices: Prices) -> dict[str, str]:
-    kinds = ((name, getattr(prices, kind)) for name, kind in _SHOWN.items())
-    return {name: format(Decimal(repr(price)), "f") for name, price in kinds if price is not None}

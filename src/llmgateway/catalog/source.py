@@ -8,10 +8,10 @@ from typing import Protocol
 import anyio
 from anyio import to_thread
 
+from llmgateway.catalog.building.yaml_text import hide_variables, variables_in
 from llmgateway.catalog.load import CatalogError, load
 from llmgateway.catalog.rows import NO_ROWS, Rows
 from llmgateway.catalog.snapshot import Catalog
-from llmgateway.catalog.yaml_text import hide_variables, variables_in
 
 _Stamp = tuple[int, int, int]
 
@@ -72,7 +72,7 @@ class CatalogSource:
         Raises:
             CatalogError: With every fault of the text.
         """
-        return load(text, self._environ, rows=self._rows)
+        return load(text, self._environ, folder=self._path.parent, rows=self._rows)
 
     def hiding(self, text: str) -> Callable[[str], str]:
         """Give what puts `${NAME}` in the place of the environment's values that a text asked for."""

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from llmgateway.caller import CacheAsk
 from llmgateway.errors import InvalidRequestError
-from llmgateway.exchange import CacheAsk
 
 _LONGEST_TTL_S = 30 * 86_400.0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from llmgateway.errors import NotFoundError
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Target
 
@@ -13,10 +14,18 @@ class Gateway:
         target: The layers around the models, put together in `app.py`.
         close: Gives back what was opened for them.
         request_s: Seconds that a call may take whose exchange names no deadline.
+        explain: Answers dry runs: with the plan of a call.
     """
 
-    def __init__(self, target: Target, close: Callable[[], Awaitable[None]], *, request_s: float | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        close: Callable[[], Awaitable[None]],
+        request_s: float | None = None,
+        explain: Target | None = None,
+    ) -> None:
         self._target = target
+        self._explain = explain
         self._close = close
         self._request_s = request_s
 
@@ -33,6 +42,17 @@ class Gateway:
         reply = await self._target.send(exchange, call)
         exchange.reply = reply
         return reply
+
+    async def explain(self, exchange: Exchange, call: Call) -> Reply:
+        """Answer with the plan of a call, asking nobody. Raises: GatewayError."""
+        if self._explain is None:
+            raise NotFoundError("There are no dry runs here.")
+        exchange.operation, exchange.requested_model, exchange.stream = call.operation, call.model, call.stream
+        try:
+            return await self._explain.send(exchange, call)
+        finally:
+            # No call of a model: it stands in no ledger and in no figure of theirs.
+            exchange.operation = None
 
     async def close(self) -> None:
         """Close connections; calls in flight fail."""

@@ -40,4 +40,6 @@ class Recorder:
             # Even a writer with a fault must not keep what others wait for.
             for end in exchange.at_end:
                 end()
-            exchange.at_end.clear()  # each holds the exchange
+            # Each holds the exchange: in a circle, it would wait for the collector.
+            exchange.at_end.clear()
+            exchange.leave = None

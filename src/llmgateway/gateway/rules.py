@@ -6,7 +6,7 @@ end: as many are kept as `_KEPT`, those asked for last.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -102,20 +102,22 @@ class RuleBook:
         parts = (part for operation in OPERATIONS for part in self._of_caller(caller, organization, operation, None))
         return _together(parts, purses)
 
-    def choices(self, found: tuple[Deployment, ...], model: Model, caller: Caller) -> tuple[Rules, ...]:
+    def choices(self, found: Sequence[Deployment], caller: Caller) -> tuple[Rules, ...]:
         """Give the rules of each deployment that may answer; empty when none of them has any.
 
         A caller with a key of its own uses nothing of what our account may take.
         """
         if not self.limits_accounts or caller.provider_key is not None:
             return ()
-        if found is not model.deployments:
-            return _choices(found)
-        # The model is kept with its rules, so that no other has its id.
-        known = self._choices.get(id(model))
+        choices = tuple([self._of_one(deployment) for deployment in found])
+        return () if all(rules is NO_RULES for rules in choices) else choices
+
+    def _of_one(self, deployment: Deployment) -> Rules:
+        # It is kept with its rules, so that no other has its id.
+        known = self._deployments.get(id(deployment))
         if known is None:
-            known = (model, _choices(found))
-            self._choices.put(id(model), known)
+            known = (deployment, _of_deployment(deployment))
+            self._deployments.put(id(deployment), known)
         return known[1]
 
     def _read(self, catalog: Catalog) -> None:
@@ -127,7 +129,7 @@ class RuleBook:
             one.limits != NO_LIMITS for model in catalog.models.values() for one in model.deployments
         )
         self._entries: _Bounded[_Key, _Entry] = _Bounded(_KEPT)
-        self._choices: _Bounded[int, tuple[Model, tuple[Rules, ...]]] = _Bounded(_KEPT)
+        self._deployments: _Bounded[int, tuple[Deployment, Rules]] = _Bounded(_KEPT)
 
     def _made(self, key: _Key) -> _Entry:
         caller, organization, operation, model, user = key
@@ -259,18 +261,14 @@ def _request_rates(scope: str, subject: str, limits: Limits) -> Iterator[Rate]:
             yield Rate(f"{scope}.{name}", f"rate:{subject}:{name}", "requests", limit, period_s, burst)
 
 
-def _choices(found: tuple[Deployment, ...]) -> tuple[Rules, ...]:
-    choices = tuple(_of_deployment(one) for one in found)
-    return () if all(rules == NO_RULES for rules in choices) else choices
-
-
 def _of_deployment(deployment: Deployment) -> Rules:
     account = f"provider:{_plain(deployment.account.name)}"
     parts = (
         _rules("provider", account, deployment.account.limits, rests=False),
         _rules("deployment", f"{account}:{_plain(deployment.model)}", deployment.limits, rests=False),
     )
-    return _together(parts)
+    rules = _together(parts)
+    return NO_RULES if rules == NO_RULES else rules
 
 
 def _subject(caller: Caller, organization: str | None) -> str:

@@ -31,21 +31,15 @@ class Names(Protocol):
 
 
 class Answer:
-    """The innermost target: hands the call to what its model stands for, unless limits let only a kept answer pass.
+    """The innermost target: hands the call to the models, unless limits let only a kept answer pass."""
 
-    Args:
-        routed: Makes the target of a model.
-    """
-
-    def __init__(self, routed: Callable[[Model], Target]) -> None:
-        self._routed = routed
+    def __init__(self, models: Target) -> None:
+        self._models = models
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
-        if exchange.model is None:
-            raise TypeError(f"nobody resolved {call.model!r}")
         if exchange.refusal is not None:
             raise exchange.refusal
-        return self._routed(exchange.model).send(exchange, call)
+        return self._models.send(exchange, call)
 
 
 def model_not_found(name: str, names: Names, may_use: Callable[[str], bool] | None = None) -> ModelNotFoundError:

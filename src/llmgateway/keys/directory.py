@@ -209,6 +209,7 @@ def caller_of(row: KeyRow, organization: OrganizationRow | None) -> Caller:
         organization=row.organization_id,
         models=row.models,
         tier=row.tier,
+        strategy=row.strategy,
         limits=row.limits,
         budget=row.budget,
         organization_limits=None if organization is None else organization.limits,

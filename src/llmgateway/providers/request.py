@@ -86,8 +86,8 @@ def call_of(request: CompletionRequest) -> Call:
         body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from error
-    read_chat(body)
-    return Call("chat", request.model, body, stream=request.stream, include_usage=request.stream)
+    needs = read_chat(body).needs()
+    return Call("chat", request.model, body, stream=request.stream, include_usage=request.stream, needs=needs)
 
 
 def chunks_of(answer: bytes) -> Iterator[Chunk]:

@@ -9,9 +9,12 @@ import msgspec
 
 from llmgateway.catalog.model import Deployment, Wire
 from llmgateway.errors import GatewayError
-from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Reply, Streamed
 from llmgateway.routing.charge import Charge
 from llmgateway.routing.expected import expected_usage
+from llmgateway.routing.failover.opening import opened
+from llmgateway.routing.health.begun import Begun
+from llmgateway.routing.health.health import Health
 from llmgateway.routing.limit import TimeLimit
 from llmgateway.routing.meter import MeteredChunks
 from llmgateway.telemetry.traces.context import new_span_id, outgoing
@@ -21,14 +24,15 @@ from llmgateway.wire.texts import text_of_answer
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds: until a stream's first event, and between two of its events."""
+    """Seconds: until a stream's first event, between two of its events, and for a request that names no time."""
 
     first_token_s: float = 300.0
     idle_s: float = 60.0
+    request_s: float = 590.0
 
 
 class Attempts:
-    """Makes attempts; shared by retry now, failover and hedging later.
+    """Makes attempts; shared by retry, failover and hedging.
 
     Args:
         charge: Notes what an answer used and cost.
@@ -36,79 +40,103 @@ class Attempts:
     """
 
     def __init__(
-        self, upstreams: Mapping[Wire, Upstream], limits: TimeLimits, *, charge: Charge, propagate: bool = False
+        self,
+        upstreams: Mapping[Wire, Upstream],
+        limits: TimeLimits,
+        *,
+        charge: Charge,
+        propagate: bool = False,
     ) -> None:
         self._upstreams = upstreams
         self._limits = limits
         self._charge = charge
         self._propagate = propagate
 
-    async def send(self, exchange: Exchange, deployment: Deployment, call: Call) -> Reply:
-        """Ask a deployment once. A stream counts as answered when its first event is there.
+    def begin(self, exchange: Exchange, deployment: Deployment, health: Health) -> Begun:
+        """Write down that a deployment is asked; `send` asks it."""
+        attempt = Attempt(deployment, time.perf_counter())
+        exchange.attempts.append(attempt)
+        exchange.provider, exchange.upstream_model = deployment.account.name, deployment.model
+        return Begun(attempt, health)
+
+    async def send(self, exchange: Exchange, begun: Begun, call: Call) -> Reply:
+        """Ask a deployment once. A stream counts as answered when its first word is there.
 
         Raises:
             ProviderTimeoutError: The first token, the account's or the request's time is over.
             UpstreamError: As the upstream says.
         """
+        deployment = begun.attempt.deployment
         account = deployment.account
-        attempt = _begun(exchange, deployment)
         if self._propagate:
-            call = _traced(call, exchange, attempt)
-        allowed_s = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
+            call = _traced(call, exchange, begun.attempt)
+        allowed_s, is_own = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
         limit = TimeLimit(allowed_s, lambda: f"{account.provider} did not answer within {allowed_s:.3g} s.")
         try:
-            reply = await self._upstreams[account.wire].send(deployment, call)
+            reply = await self._answer(deployment, call)
         except asyncio.CancelledError:
-            self._cancelled(exchange, attempt, call, limit)
+            self._cancelled(exchange, begun, call, limit, is_own=is_own)
             raise
         except GatewayError as error:
-            attempt.upstream_status = getattr(error, "upstream_status", None)
-            ended(attempt, error.code)
+            begun.refused(error)
+            raise
+        except BaseException:
+            begun.left()
             raise
         finally:
             limit.stop()
+        begun.answered(stream=isinstance(reply, Streamed))
         if isinstance(reply, Streamed):
-            self._meter(exchange, attempt, call, reply)
+            idle_s = self._limits.idle_s
+            reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
         else:
-            ended(attempt, "ok")
-            if reply.usage is None:
-                reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
-            self._charge.add(exchange, deployment, reply.usage)
+            begun.end("ok")
+            await self._add(exchange, deployment, call, reply)
         return reply
 
-    def _cancelled(self, exchange: Exchange, attempt: Attempt, call: Call, limit: TimeLimit) -> None:
+    async def _answer(self, deployment: Deployment, call: Call) -> Reply:
+        reply = await self._upstreams[deployment.account.wire].send(deployment, call)
+        if isinstance(reply, Streamed):
+            reply.chunks = await opened(reply.chunks, deployment.account.provider)
+        return reply
+
+    async def _add(self, exchange: Exchange, deployment: Deployment, call: Call, reply: Complete) -> None:
+        if reply.usage is None:
+            reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
+        self._charge.add(exchange, deployment, reply.usage)
+
+    def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, limit: TimeLimit, *, is_own: bool) -> None:
         """Write down an attempt that was cancelled. Raises: ProviderTimeoutError: It was the time limit's doing."""
         late = limit.cancelled()
-        ended(attempt, "cancelled" if late is None else late.code)
+        usage = expected_usage(call, begun.attempt.deployment)
+        if begun.beaten:
+            begun.superseded()
+            # Its answer was cut off at once: what it had read is paid for, of what it would have said next to nothing.
+            usage.completion_tokens = 0
+        elif late is None:
+            begun.left()
+        else:
+            begun.late(late, counts=is_own)
         # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
-        self._charge.add(exchange, attempt.deployment, expected_usage(call, attempt.deployment))
+        self._charge.add(exchange, begun.attempt.deployment, usage)
         try:
             if late is not None:
                 raise late from None
         finally:
             late = None  # its traceback holds this frame: in a circle, both would wait for the collector
 
-    def _meter(self, exchange: Exchange, attempt: Attempt, call: Call, stream: Streamed) -> None:
-        attempt.first_chunk = time.perf_counter()
-        idle_s = self._limits.idle_s
-        stream.chunks = MeteredChunks(stream, call, attempt, exchange, idle_s=idle_s, charge=self._charge)
-
-    def _allowed_s(self, exchange: Exchange, account_s: float | None, *, stream: bool) -> float | None:
+    def _allowed_s(self, exchange: Exchange, account_s: float | None, *, stream: bool) -> tuple[float | None, bool]:
+        """Give the seconds it may take, and whether it is slow when they are over: not where the client is in haste."""
+        limits = self._limits
         allowed_s = account_s
-        if stream and (allowed_s is None or self._limits.first_token_s < allowed_s):
-            allowed_s = self._limits.first_token_s
-        if exchange.deadline is not None:
-            left_s = max(0.0, exchange.deadline - time.perf_counter())
-            if allowed_s is None or left_s < allowed_s:
-                allowed_s = left_s
-        return allowed_s
-
-
-def _begun(exchange: Exchange, deployment: Deployment) -> Attempt:
-    attempt = Attempt(deployment, time.perf_counter())
-    exchange.attempts.append(attempt)
-    exchange.provider, exchange.upstream_model = deployment.account.name, deployment.model
-    return attempt
+        if stream and (allowed_s is None or limits.first_token_s < allowed_s):
+            allowed_s = limits.first_token_s
+        if exchange.deadline is None:
+            return allowed_s, True
+        left_s = max(0.0, exchange.deadline - time.perf_counter())
+        if allowed_s is None or left_s < allowed_s:
+            return left_s, left_s >= limits.request_s / 2
+        return allowed_s, True
 
 
 def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:
@@ -116,10 +144,3 @@ def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:
         return call
     attempt.span_id = new_span_id()
     return msgspec.structs.replace(call, trace_headers=outgoing(exchange.trace, attempt.span_id))
-
-
-def ended(attempt: Attempt, outcome: str) -> None:
-    """Write down how an attempt ended, once."""
-    if attempt.ended is None:
-        attempt.ended = time.perf_counter()
-        attempt.outcome = outcome

@@ -34,7 +34,7 @@ class Charge:
         Args:
             told: What the upstream said before it broke off: of the prompt it knows more than we do.
         """
-        usage = await estimate(call, answer, self._counter, deployment.model)
+        usage = await estimate(call, answer, self._counter, deployment.model, deployment.tokenizer)
         if told is None:
             return usage
         completion_tokens = max(told.completion_tokens, usage.completion_tokens)

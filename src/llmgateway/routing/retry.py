@@ -1,23 +1,24 @@
-"""Retry: the same deployment again, after a failure that time may heal.
+"""Retry: the same again, after a failure that time may heal, when nobody is left who could be asked at once.
 
-The first attempt runs outside tenacity, which costs more than the rest of this room together and is entered only after
+The first round runs outside tenacity, which costs more than the rest of this room together and is entered only after
 a failure. Delays are exponential with full jitter (Marc Brooker, "Exponential Backoff And Jitter", 2015), never shorter
 than the provider's Retry-After; a delay that would pass the deadline is not waited for.
 """
 
 import random
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from llmgateway.catalog.model import Deployment
 from llmgateway.errors import GatewayError, UpstreamError
-from llmgateway.exchange import Call, Event, Exchange, Reply
-from llmgateway.routing.attempt import Attempts
+from llmgateway.exchange import Event, Exchange, Reply
 
 # A call without a deadline of its own must not sleep for as long as a provider likes.
 _LONGEST_WAIT_S = 600.0
+# Asks whoever may be asked, once more.
+Round = Callable[[], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +33,27 @@ class RetryPolicy:
 
 
 class Retry:
-    """Asks a deployment until it answers, refuses for good, or the policy or the deadline says stop."""
+    """Asks again until somebody answers, all refuse for good, or the policy or the deadline says stop."""
 
-    def __init__(self, attempts: Attempts, policy: RetryPolicy) -> None:
-        self._attempts = attempts
+    def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
 
-    async def send(self, exchange: Exchange, deployment: Deployment, call: Call) -> Reply:
-        """Ask, again where that may help. Raises: the last attempt's error."""
+    async def after(self, exchange: Exchange, error: GatewayError, ask: Round) -> Reply:
+        """Ask again after an error, where that may help. Raises: the last round's error."""
         try:
-            return await self._attempts.send(exchange, deployment, call)
-        except UpstreamError as error:
-            if not error.may_retry or self._policy.max_retries < 1:
-                raise
-            return await self._again(exchange, deployment, call, error)
+            if not isinstance(error, UpstreamError) or not error.may_retry or self._policy.max_retries < 1:
+                raise error
+            return await self._again(exchange, ask, error)
+        finally:
+            del error  # its traceback holds this frame: in a circle, the body would wait for the collector
 
-    async def _again(self, exchange: Exchange, deployment: Deployment, call: Call, first: UpstreamError) -> Reply:
-        failures: list[GatewayError] = [first]
+    async def _again(self, exchange: Exchange, ask: Round, first: UpstreamError) -> Reply:
+        failures = [first]
 
-        async def ask() -> Reply:
+        async def again() -> Reply:
             if failures:
                 raise failures.pop()
-            return await self._attempts.send(exchange, deployment, call)
+            return await ask()
 
         def tell(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
@@ -72,7 +72,16 @@ class Retry:
             before_sleep=tell,
             reraise=True,
         )
-        return await retrying(ask)
+        try:
+            return await retrying(again)
+        except GatewayError as error:
+            raise error.with_traceback(None) from error.__cause__
+        finally:
+            # Tenacity holds the errors, their tracebacks hold its frames, and those what is left to do: in a circle,
+            # the body would wait for the collector.
+            first.__traceback__ = None
+            retrying.iter_state.reset()
+            del first
 
     def delay_s(self, state: RetryCallState) -> float:
         """Seconds to wait before the next attempt."""
@@ -81,4 +90,5 @@ class Retry:
         asked_s = min(asked_s, _LONGEST_WAIT_S)
         policy = self._policy
         delay_s = min(policy.max_delay_s, policy.min_delay_s * policy.factor ** (state.attempt_number - 1))
-        return max(asked_s, random.uniform(0.0, delay_s) if policy.jitter else delay_s)
+        # All who were told the same time would come back at once, so that is spread as well.
+        return asked_s + random.uniform(0.0, delay_s) if policy.jitter else max(asked_s, delay_s)

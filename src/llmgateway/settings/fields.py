@@ -190,6 +190,9 @@ class Settings(_Group):
         15.0, "A stream's 200 is held back this long for its first event, seconds"
     )
     connect_timeout_s: Seconds = _setting(5.0, "Longest wait for a connection to a provider, seconds")
+    silence_s: float = _setting(
+        2.5, "Shortest silence of a deployment after which the next is asked beside it, seconds; 0: never", ge=0
+    )
     shutdown_grace_s: float = _setting(30.0, "Time for running requests after SIGTERM, seconds", ge=0)
     openai_use_responses_api: bool = _setting(False, "Ask OpenAI through its Responses API")
     prometheus: bool = _setting(True, "Serve /metrics")

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from llmgateway.exchange import Exchange, Streamed, Usage
+from llmgateway.exchange import Exchange, Streamed, Usage, upstream_s
 
 _MOST_ATTEMPTS = 32  # a row is bounded, whatever happened (docs/pitfalls.md, row 87)
 _NANO = 1_000_000_000
@@ -126,13 +126,12 @@ def _count(entry: LedgerEntry, usage: Usage) -> None:
 
 
 def _attempts(exchange: Exchange, now: float) -> tuple[list[AttemptEntry], float]:
-    """Write the last attempts down; the second value is what all of them took together, in microseconds."""
+    """Write the last attempts down; the second value is how long at least one of them ran, in microseconds."""
     entries: list[AttemptEntry] = []
-    upstream_us, started = 0.0, exchange.started
+    started = exchange.started
     for attempt in exchange.attempts:
         begun, ended, first = attempt.started, attempt.ended, attempt.first_chunk
         took_us = ((now if ended is None else ended) - begun) * 1e6
-        upstream_us += took_us
         entries.append(
             AttemptEntry(
                 attempt.provider,
@@ -144,7 +143,7 @@ def _attempts(exchange: Exchange, now: float) -> tuple[list[AttemptEntry], float
                 None if first is None else int((first - begun) * 1e6) / 1e3,
             )
         )
-    return entries[-_MOST_ATTEMPTS:], upstream_us
+    return entries[-_MOST_ATTEMPTS:], upstream_s(exchange.attempts, now) * 1e6
 
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:

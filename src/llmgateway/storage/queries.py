@@ -105,8 +105,39 @@ class CostShare(Struct):
     unpriced_requests: int
 
 
+class Spent(Struct):
+    """What one deployment cost under one model's name, in requests whose prompts are about as long.
+
+    Args:
+        model: As it was asked for; `other` gathers names that are not well known.
+        provider: The account's name in the catalog.
+        cached_tokens, cache_write_tokens: Part of the prompt's; `reasoning_tokens` of the completion's.
+        audio_tokens, image_tokens: Part of either: the ledger does not tell them apart.
+        longest_prompt_tokens, longest_answer_tokens: Of one request.
+    """
+
+    model: str
+    provider: str
+    upstream_model: str
+    requests: int
+    cost_usd: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+    longest_prompt_tokens: int = 0
+    longest_answer_tokens: int = 0
+
+
 class Costs(Struct):
-    """Who and what the money went to, dearest first; at most `count` of each."""
+    """Who and what the money went to, dearest first; at most `count` of each.
+
+    Args:
+        spent: What the deployments cost that cost something.
+    """
 
     cost_usd: float | None
     unpriced_requests: int
@@ -114,3 +145,4 @@ class Costs(Struct):
     by_user: list[CostShare]
     by_model: list[CostShare]
     most_expensive: list[LedgerEntry]
+    spent: list[Spent] = []

@@ -33,6 +33,7 @@ from llmgateway.storage.queries import (
     Group,
     Performance,
     ProviderPerformance,
+    Spent,
     TooManyGroupsError,
     Trend,
     UsageTotals,
@@ -46,6 +47,9 @@ _FIRST_ERROR = 400
 _LEFT = 499
 _LEFT_CODE = "client_closed_request"
 _MOST_CODES = 1000
+_MOST_SPENT = 1000
+# From here on some model costs more for the whole of a request (LiteLLM's table: `_above_128k_tokens` and its like).
+_LONG_PROMPTS = (32_000, 100_000, 128_000, 200_000, 256_000, 272_000, 512_000)
 
 
 def _constant(number: int) -> ColumnElement[int]:
@@ -60,6 +64,9 @@ _left = or_(_row.status == _LEFT, func.coalesce(_row.error_code, "") == _LEFT_CO
 _unpriced = and_(_row.cost_nusd.is_(None), or_(_row.prompt_tokens.is_not(None), ~_failed))
 _day = _row.at_us // _constant(24 * _HOUR_US)
 _hour = _row.at_us // _constant(_HOUR_US)
+_length = case(
+    *((_row.prompt_tokens <= _constant(tokens), _constant(tokens)) for tokens in _LONG_PROMPTS), else_=_constant(0)
+)
 
 _GROUPS: dict[Group, ColumnElement[Any]] = {
     "model": _row.model,
@@ -70,6 +77,12 @@ _GROUPS: dict[Group, ColumnElement[Any]] = {
     "user": _row.user_label,
     "operation": _row.operation,
 }
+
+_SIDES = (_row.prompt_tokens, _row.completion_tokens)
+_PARTS = (
+    *(_row.cached_tokens, _row.cache_write_tokens, _row.reasoning_tokens),
+    *(_row.audio_tokens, _row.image_tokens),
+)
 
 
 def microseconds(moment: datetime) -> int:
@@ -294,6 +307,7 @@ async def costs(database: Database, start: datetime, count: int, organization_id
         by_user=await _shares(database, _row.user_label, condition, count),
         by_model=await _shares(database, _row.model, condition, count),
         most_expensive=[entry_from(row) for row in await database.rows(dear.limit(count))],
+        spent=await _spent(database, condition),
     )
 
 
@@ -311,3 +325,28 @@ async def _shares(
     dearest = func.sum(cast(_row.cost_nusd, Double)).desc().nulls_last()  # near enough to sort by
     rows = await database.rows(totals.where(condition).group_by(column).order_by(dearest, column).limit(count))
     return [CostShare(row[0], row[1], _whole(*row[2:4]), _whole(*row[4:6]), _usd(*row[6:8]), row[8]) for row in rows]
+
+
+async def _spent(database: Database, condition: ColumnElement[bool]) -> list[Spent]:
+    """Read what each deployment cost, by model and length of the prompt. What cost nothing is left out."""
+    # Near enough for an estimate, and half the work of exact sums.
+    tokens = (func.sum(cast(column, Double)) for column in (*_SIDES, *_PARTS))
+    keys = (_row.model, _row.provider, _row.upstream_model)
+    totals = select(
+        *keys,
+        func.count(),
+        *_sum_of(_row.cost_nusd),
+        *tokens,
+        func.max(_row.prompt_tokens),
+        func.max(_row.completion_tokens),
+    )
+    known = and_(condition, _row.cost_nusd > 0, *(column.is_not(None) for column in (*keys[1:], *_SIDES)))
+    dearest = func.sum(cast(_row.cost_nusd, Double)).desc()
+    grouped = totals.where(known).group_by(*keys, _length).order_by(dearest, *keys)
+    return [_deployment(row) for row in await database.rows(grouped.limit(_MOST_SPENT))]
+
+
+def _deployment(row: Sequence[Any]) -> Spent:
+    names, sums, longest = row[:4], row[6:13], row[13:]
+    values: list[Any] = [*names, _whole(*row[4:6]) / _BILLION, *(round(tokens or 0) for tokens in sums), *longest]
+    return Spent(*values)

@@ -1,10 +1,11 @@
 """The seam to state that processes share: what may be asked of memory and Redis alike, with the same answers.
 
-Three parts: `Limiter` (rates, slots, budgets), `Values` (kept answers, claims) and `Bell` (news). A call costs at most
-one round trip before it, with all of them together, and one after it, for which nobody waits.
+Four parts: `Limiter` (rates, slots, budgets), `Values` (kept answers, claims), `Board` (notes that all read) and `Bell`
+(news). A call costs at most one round trip before it, with all of them together, and one after it, for which nobody
+waits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -256,6 +257,29 @@ class Values(Protocol):
         ...
 
 
+class Note(Struct, frozen=True, gc=False):
+    """What hangs on a board, and for how many seconds more: by the store's clock, on which all processes agree."""
+
+    text: bytes
+    left_s: float
+
+
+class Board(Protocol):
+    """Notes that all processes read: a few on each topic, each with a name and its time."""
+
+    def post(self, topic: str, name: str, text: bytes, ttl_s: float, *, instead_of: bytes | None = None) -> None:
+        """Hang a note up in place of the one of this name. Never waits, never raises.
+
+        Args:
+            instead_of: Only if nothing hangs there, or this.
+        """
+        ...
+
+    async def read(self, topic: str) -> Mapping[str, Note]:
+        """Read all notes of a topic by their names. Raises: StoreAwayError."""
+        ...
+
+
 class Bell(Protocol):
     """News that has no content: whoever hears it looks for himself."""
 
@@ -273,13 +297,16 @@ class StoreAwayError(OSError):
 
 
 class Store(Protocol):
-    """All three together, over one connection."""
+    """All of them together, over one connection."""
 
     @property
     def limiter(self) -> Limiter: ...
 
     @property
     def values(self) -> Values: ...
+
+    @property
+    def board(self) -> Board: ...
 
     @property
     def bell(self) -> Bell: ...

@@ -1,17 +1,19 @@
 """The shared store, and what stands in for it while it is away: the memory of this process, or a refusal."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
 from llmgateway.stores.base import (
     Ask,
     Bell,
+    Board,
     Claim,
     Decision,
     Held,
     Limiter,
+    Note,
     Purse,
     Reservation,
     Rules,
@@ -26,6 +28,8 @@ from llmgateway.stores.base import (
 _MOST_OWN = 100_000
 # What was spent while the shared store was away is told to it from the ledger, which is read every few seconds.
 _CATCH_UP_S = 60.0
+# A note of which less is left may be over there already.
+_ENDS_SOON_S = 0.5
 # Answers are shared or not kept: one that lies here only could be cleared by nobody.
 _ANSWERS = "answer:"
 
@@ -50,6 +54,7 @@ class FallbackStore:
         self._apart_at: float | None = None
         self.limiter: Limiter = _FallbackLimiter(shared, own, self._passed if fail_open else None)
         self.values: Values = _FallbackValues(shared, own)
+        self.board: Board = _FallbackBoard(shared, own)
         self.bell: Bell = shared.bell
         self._counted = counted
 
@@ -199,6 +204,39 @@ class _FallbackValues:
         if there is None:
             _note(self._claimed_here, key)
         return there
+
+
+class _FallbackBoard:
+    """Remembers what hung there last, and hangs it up again in a store that came back without it."""
+
+    def __init__(self, shared: Store, own: Store) -> None:
+        self._shared = shared.board
+        self._own = own.board
+        self._posts = 0
+
+    def post(self, topic: str, name: str, text: bytes, ttl_s: float, *, instead_of: bytes | None = None) -> None:
+        self._posts += 1
+        self._own.post(topic, name, text, ttl_s)
+        self._shared.post(topic, name, text, ttl_s, instead_of=instead_of)
+
+    async def read(self, topic: str) -> Mapping[str, Note]:
+        posts = self._posts
+        known = await self._own.read(topic)
+        try:
+            found = await self._shared.read(topic)
+        except StoreAwayError:
+            return known
+        if posts == self._posts:  # else this was read before the newest note hung there
+            self._agree(topic, known, found)
+        return found
+
+    def _agree(self, topic: str, known: Mapping[str, Note], found: Mapping[str, Note]) -> None:
+        for name, note in found.items():
+            self._own.post(topic, name, note.text, note.left_s)
+        for name in known.keys() - found.keys():
+            note = known[name]
+            if note.left_s > _ENDS_SOON_S:
+                self._shared.post(topic, name, note.text, note.left_s, instead_of=note.text)
 
 
 def _note(notes: dict[str, None], key: str) -> None:

@@ -1,7 +1,7 @@
 """How each account at a provider answered last: learned from the requests that pass, nobody is asked for it."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -22,11 +22,35 @@ _FAULTS = frozenset(
 _NEWEST = 0.2  # the share of the newest latency in the moving average
 
 
+class Rest(Struct, frozen=True):
+    """A deployment that is left alone: the provider's name of its model, why, and for how many seconds more."""
+
+    model: str
+    cause: str
+    until_s: float
+
+
+class Circuit(Struct, frozen=True):
+    """How an account's deployments are.
+
+    Args:
+        state: `closed`, `half_open` or `open`, of the worst of them.
+        available: Whether one of them may be asked.
+    """
+
+    state: str = "closed"
+    available: bool = True
+    resting: tuple[Rest, ...] = ()
+
+
+CLOSED = Circuit()
+
+
 class ProviderState(Struct):
     """What is known of one account.
 
     Args:
-        available: Whether nothing speaks against sending it requests.
+        available: Whether one of its deployments may be asked.
         status: By the last attempt; `unknown` before the first.
         error: The code of that attempt's error.
         last_checked: When it ended, ISO 8601 in UTC.
@@ -38,7 +62,8 @@ class ProviderState(Struct):
     error: str | None = None
     last_checked: str | None = None
     latency_ms: float | None = None
-    circuit: str = "not configured"
+    circuit: str = CLOSED.state
+    resting: tuple[Rest, ...] = ()
 
 
 class _Account(Struct):
@@ -67,9 +92,9 @@ class ProviderHealth:
             elif outcome in _FAULTS and not (outcome == "provider_timeout" and self._hurried(exchange, attempt)):
                 self._failed(attempt)
 
-    def states(self, names: Iterable[str]) -> dict[str, ProviderState]:
-        """Say what is known of the accounts with these names."""
-        return {name: self._state(name) for name in names}
+    def states(self, circuits: Mapping[str, Circuit]) -> dict[str, ProviderState]:
+        """Say what is known of the accounts with these names, and these circuits."""
+        return {name: self._state(name, circuit) for name, circuit in circuits.items()}
 
     def _answered(self, attempt: Attempt) -> None:
         ended = attempt.ended or attempt.started
@@ -95,15 +120,17 @@ class ProviderHealth:
             return False
         return ended >= deadline and deadline - exchange.started < self._request_s
 
-    def _state(self, name: str) -> ProviderState:
+    def _state(self, name: str, circuit: Circuit) -> ProviderState:
         account = self._accounts.get(name)
         if account is None:
-            return ProviderState()
+            return ProviderState(circuit.available, circuit=circuit.state, resting=circuit.resting)
         ended_at = datetime.now(UTC) - timedelta(seconds=time.perf_counter() - account.ended)
         return ProviderState(
-            available=account.error is None,
+            available=circuit.available,
             status="healthy" if account.error is None else "unhealthy",
             error=account.error,
             last_checked=f"{ended_at.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z",
             latency_ms=None if account.latency_s is None else round(account.latency_s * 1e3, 3),
+            circuit=circuit.state,
+            resting=circuit.resting,
         )

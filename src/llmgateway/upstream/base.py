@@ -27,6 +27,19 @@ class Upstream(Protocol):
         ...
 
 
+class Probed(Protocol):
+    """An upstream whose deployments can be asked whether they live, at no cost."""
+
+    async def probe(self, deployment: Deployment) -> bool:
+        """Ask; whether our key was taken as well, where that can be told.
+
+        Raises:
+            UpstreamError: It does not answer, or only with failures of its own.
+            UpstreamAuthError: It refuses our key.
+        """
+        ...
+
+
 def usage_of(fields: UsageFields, service_tier: str | None = None) -> Usage | None:
     """Read OpenAI's usage; `None` when it holds no number: every answer has used something."""
     usage = Usage(

@@ -99,19 +99,19 @@ class Pool:
         Raises:
             aiohttp.ClientError, OSError: No connection, it was lost, or what came is not HTTP.
         """
-        head = _head(url, tuple(self._headers.items()), tuple(headers.items()))
+        head = _head("POST", url, tuple(self._headers.items()), tuple(headers.items()))
         connection = await self._connect(url)
-        try:
-            message, content = await self._exchange(connection, b"%b%d\r\n%b\r\n" % (head, len(body), more), body)
-        except HttpProcessingError as error:
-            _hang_up(connection)
-            raise aiohttp.ClientPayloadError(error.message) from error
-        except BaseException:
-            _hang_up(connection)
-            raise
+        message, content = await self._exchange(connection, b"%b%d\r\n%b\r\n" % (head, len(body), more), body)
         # A TLS transport does not count what the socket under it has yet to send; and who accepts has read all.
         unseen = url.scheme == "https" and len(body) > _UNSEEN_BYTES and message.code >= HTTPStatus.BAD_REQUEST
         return Response(connection, message, content, may_stay=not unseen)
+
+    async def get(self, url: URL, headers: Mapping[str, str]) -> Response:
+        """Ask without a body. Raises: as `post`."""
+        head = _head("GET", url, tuple(self._headers.items()), tuple(headers.items()))
+        connection = await self._connect(url)
+        message, content = await self._exchange(connection, head + b"0\r\n\r\n", b"")
+        return Response(connection, message, content, may_stay=True)
 
     def connections(self) -> tuple[int, int]:
         """Count those that wait to be used and those in use."""
@@ -138,17 +138,24 @@ class Pool:
         self, connection: Connection, head: bytes, body: bytes
     ) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         protocol, transport = connection.protocol, connection.transport
-        # What came unasked since the last answer must not be taken for this one's.
-        if protocol is None or transport is None or protocol.should_close:
-            raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(
-            read_until_eof=True, max_line_size=self._max_header_bytes, max_field_size=self._max_header_bytes
-        )
-        transport.writelines((head, body))
-        while True:
-            message, content = await protocol.read()
-            if message.code >= _FIRST_FINAL_STATUS or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
-                return message, content
+        try:
+            # What came unasked since the last answer must not be taken for this one's.
+            if protocol is None or transport is None or protocol.should_close:
+                raise aiohttp.ServerDisconnectedError  # noqa: TRY301  hung up below, like every other
+            protocol.set_response_params(
+                read_until_eof=True, max_line_size=self._max_header_bytes, max_field_size=self._max_header_bytes
+            )
+            transport.writelines((head, body))
+            while True:
+                message, content = await protocol.read()
+                if message.code >= _FIRST_FINAL_STATUS or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+                    return message, content
+        except HttpProcessingError as error:
+            _hang_up(connection)
+            raise aiohttp.ClientPayloadError(error.message) from error
+        except BaseException:
+            _hang_up(connection)
+            raise
 
 
 def _hang_up(connection: Connection) -> None:
@@ -160,7 +167,7 @@ def _hang_up(connection: Connection) -> None:
 
 
 @lru_cache(maxsize=_CACHED_HEADS)
-def _head(url: URL, defaults: tuple[tuple[str, str], ...], own: tuple[tuple[str, str], ...]) -> bytes:
+def _head(method: str, url: URL, defaults: tuple[tuple[str, str], ...], own: tuple[tuple[str, str], ...]) -> bytes:
     """Write a request's head up to the number of its Content-Length.
 
     Raises:
@@ -169,7 +176,7 @@ def _head(url: URL, defaults: tuple[tuple[str, str], ...], own: tuple[tuple[str,
     fields = CIMultiDict(defaults)
     fields.update(own)
     fields["Host"] = url.host_port_subcomponent or ""
-    lines = [f"POST {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if any(char in line for line in lines for char in "\r\n\0"):
         raise aiohttp.InvalidURL(url, "a header holds a line break")
     return "\r\n".join([*lines, "Content-Length: "]).encode()

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Self
 from urllib.parse import quote
 
@@ -33,6 +34,8 @@ _MAX_COMMENT_BYTES = 64 * 1024
 # What a header's value may not hold (RFC 9110, section 5.5), nor Latin-1 say.
 _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
+_OK = range(200, 300)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSED_ON = ("x-request-id", "request-id", "retry-after")
 
 
@@ -63,6 +66,22 @@ class Relay:
             return await _streamed(response, account, include_usage=call.include_usage)
         return _complete(await read_body(response, account), response, account)
 
+    async def probe(self, deployment: Deployment) -> bool:
+        """Ask for the list of models, which costs nothing. Fills `upstream.base.Probed`."""
+        account = deployment.account
+        url = _models(account.wire, account.api_base or "", account.api_version)
+        response = await self._transport.get(account, url, credentials(account.wire, account.api_key))
+        if response.status in _OK:
+            response.close()
+            return True
+        error = upstream_error(response.status, await read_body(response, account), response.headers, account)
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise error
+        # A key may be good for calls alone: OpenAI names the scope that it lacks.
+        if response.status in _REFUSED and "scope" not in error.message.lower():
+            raise error
+        return False
+
     async def close(self) -> None:
         """Nothing of its own: the transport belongs to whoever made it."""
 
@@ -88,6 +107,13 @@ def address(wire: str, api_base: str, model: str, api_version: str | None, opera
         place = f"/openai/deployments/{quote(model, safe='')}{PATHS[operation]}?api-version={quote(api_version or '')}"
         return URL(api_base.rstrip("/") + place, encoded=True)
     return URL(api_base.rstrip("/") + PATHS[operation])
+
+
+def _models(wire: str, api_base: str, api_version: str | None) -> URL:
+    """Where the models are listed (OpenAI API reference; Azure OpenAI REST API reference)."""
+    if wire == "azure":
+        return URL(f"{api_base.rstrip('/')}/openai/models?api-version={quote(api_version or '')}", encoded=True)
+    return URL(api_base.rstrip("/") + "/models")
 
 
 @lru_cache(maxsize=4096)

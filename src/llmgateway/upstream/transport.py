@@ -76,6 +76,14 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise connection_failure(error, account) from error
 
+    async def get(self, account: Account, url: URL, headers: Mapping[str, str]) -> Response:
+        """Ask without a body; everything else is as for `post`. Raises: UpstreamError."""
+        key = (account.name, account.limits.concurrent or self._max_connections)
+        try:
+            return await (self._sessions.get(key) or self._open(account)).get(url, headers)
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_failure(error, account) from error
+
     def url(self, text: str) -> URL:
         """Parse an address once: the catalog has few, and each call needs one."""
         url = self._urls.get(text)

@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 from typing_extensions import override
 
 from llmgateway.wire.codec import decode
+from llmgateway.wire.needs import NO_NEEDS, NOT_GIVEN, needs_of_fields, needs_of_parts
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -35,6 +36,10 @@ class Asked(Struct, kw_only=True):
         """How many questions it asks at once, each of which is answered."""
         return 1
 
+    def needs(self) -> frozenset[str]:
+        """The capabilities without which a model cannot answer it; that it streams is not among them."""
+        return NO_NEEDS
+
 
 class Part(Struct):
     """One part of a message's content: text, image, audio, file …, told apart by the upstream."""
@@ -53,6 +58,30 @@ class ChatRequest(Asked, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
+    # Only looked at for what the model must be able to do: what is odd about these is the upstream's to say.
+    tools: Raw = NOT_GIVEN
+    functions: Raw = NOT_GIVEN
+    response_format: Raw = NOT_GIVEN
+    reasoning_effort: Raw = NOT_GIVEN
+    modalities: Raw = NOT_GIVEN
+
+    @override
+    def needs(self) -> frozenset[str]:
+        found = NO_NEEDS
+        for message in self.messages:
+            if message.content.__class__ is list:
+                found |= needs_of_parts({part.type for part in message.content})
+        if (
+            self.tools is NOT_GIVEN
+            and self.response_format is NOT_GIVEN
+            and self.reasoning_effort is NOT_GIVEN
+            and self.functions is NOT_GIVEN
+            and self.modalities is NOT_GIVEN
+        ):
+            return found
+        return found | needs_of_fields(
+            self.tools, self.functions, self.response_format, self.reasoning_effort, self.modalities
+        )
 
 
 class CompletionRequest(Asked, kw_only=True):

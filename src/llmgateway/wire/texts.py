@@ -6,14 +6,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from llmgateway.wire.media import tokens_of_part
+
 # How to count tokens with tiktoken (OpenAI cookbook): each message, its role, its name, and the start of the answer.
 _MESSAGE_TOKENS = 3
 _ROLE_TOKENS = 1
 _NAME_TOKENS = 1
 _ANSWER_TOKENS = 3
-# OpenAI, Images and vision: an image of low detail, and one of 1024 by 1024 pixels; its real size is not looked at.
-_SMALL_IMAGE_TOKENS = 85
-_IMAGE_TOKENS = 765
 
 _STRING = rb'":\s?"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 # A pattern that begins with plain letters is searched for twice as fast; it also takes `reasoning_content`.
@@ -29,10 +28,13 @@ class Prompt(Struct):
     Args:
         texts: Each is counted by itself.
         further_tokens: What is counted without a text: the frame of messages, images, ids of tokens.
+        is_rough: Whether something counts by a rule: images and their like, and what providers write into the prompt in
+            a form of their own (tools, a schema of the answer).
     """
 
     texts: list[str]
     further_tokens: int = 0
+    is_rough: bool = False
 
 
 def text_of_request(operation: Literal["chat", "completion", "embedding"], body: bytes) -> Prompt:
@@ -91,10 +93,19 @@ def _chat(fields: dict[str, Any]) -> Prompt:
             prompt.texts.append(name)
         _add_content(prompt, message.get("content"))
         prompt.texts += _calls(message)
-    for tool in (*_dicts(fields.get("tools")), *_dicts(fields.get("functions"))):
-        definition = tool.get("function", tool)
+    for definition in _definitions(fields):
+        prompt.is_rough = True
         prompt.texts.append(msgspec.json.encode(definition).decode())
     return prompt
+
+
+def _definitions(fields: dict[str, Any]) -> list[Any]:
+    """Give what describes tools and the shape of the answer."""
+    found = [tool.get("function", tool) for tool in (*_dicts(fields.get("tools")), *_dicts(fields.get("functions")))]
+    wanted = fields.get("response_format")
+    if isinstance(wanted, dict) and isinstance(schema := wanted.get("json_schema"), dict):
+        found.append(schema)
+    return found
 
 
 def _add_content(prompt: Prompt, content: object) -> None:
@@ -103,10 +114,9 @@ def _add_content(prompt: Prompt, content: object) -> None:
     for part in _dicts(content):
         if isinstance(text := part.get("text"), str):
             prompt.texts.append(text)
-        elif part.get("type") == "image_url":
-            image = part.get("image_url")
-            small = isinstance(image, dict) and image.get("detail") == "low"
-            prompt.further_tokens += _SMALL_IMAGE_TOKENS if small else _IMAGE_TOKENS
+        elif tokens := tokens_of_part(part):
+            prompt.further_tokens += tokens
+            prompt.is_rough = True
 
 
 def _add_input(prompt: Prompt, given: object) -> None:

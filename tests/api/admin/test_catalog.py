@@ -43,11 +43,35 @@ async def test_a_catalog_is_checked_without_being_served(office: Office) -> None
         "providers": {"added": ["more"], "removed": [], "changed": ["main"]},
         "models": {"added": [], "removed": [], "changed": ["chat"]},
         "passthrough": False,
+        "auto": False,
+        "equivalents": False,
         "limits": False,
         "webhooks": True,
     }
     assert any("more" in warning for warning in found["warnings"])
     assert office.source.current is served
+
+
+async def test_how_models_are_routed_is_told(office: Office) -> None:
+    office.folder.joinpath("gateway.yaml").write_text(
+        FILE.replace("{name: chat,", "{name: chat, fallbacks: {any: []}, hedge: {}, probe: {interval_s: 9},")
+        + "auto: {tasks: {code: chat}}\nequivalents: [[openai/gpt-4o, groq/x]]\n"
+    )
+    office.source.request_reload()
+    await office.source.look()
+
+    shown = await office.ask("GET", "/admin/catalog")
+
+    chat = shown["models"]["chat"]
+    assert (chat["strategy"], chat["rescue"], chat["hedge"]) == (
+        "priority",
+        False,
+        {"percentile": 95, "max_share": 0.03},
+    )
+    assert chat["fallbacks"] == {"any": [], "context": None, "content_filter": None, "rate_limit": None}
+    assert (chat["deployments"][0]["probe_s"], chat["deployments"][0]["tokenizer"]) == (9, None)
+    assert shown["auto"] == {"tasks": {"code": "chat"}, "models": None, "strategy": "balanced"}
+    assert shown["own_equivalents"] == {"openai/gpt-4o": ["groq/x"], "groq/x": ["openai/gpt-4o"]}
 
 
 async def test_the_catalog_that_is_served_changes_nothing(office: Office) -> None:
@@ -78,6 +102,10 @@ async def test_nothing_of_the_environment_can_be_read_through_a_check(office: Of
         'models: [{name: a, deployments: [{provider: "${KEY}", model: x}]}]',
         'limits: {tiers: {"${KEY}": {requests_per_minute: "${KEY}"}}}',
         'models: [{name: a, strategy: "${KEY:-x}", deployments: []}]',
+        'models: [{name: "${KEY}", fallbacks: {any: ["${KEY}", b]}}, {name: b, fallbacks: {any: ["${KEY}"]}}]',
+        'models: [{name: a, tokenizer: "${KEY}", fallbacks: {any: ["x${KEY}"]}}]',
+        'models: [{name: a, tokenizer: "${KEY}.json", capabilities: ["${KEY}"]}]',
+        'auto: {tasks: {code: "${KEY}"}, models: ["${KEY}"]}\nequivalents: [["${KEY}", "${KEY}/x"]]',
     ]
     for text in places:
         answer = await office.send("POST", "/admin/catalog/check", content=text, headers=YAML)

@@ -21,6 +21,17 @@ async def test_a_deployment_joins_its_model_once_the_catalog_heard_of_it(office:
     assert office.changes == 1
 
 
+async def test_what_routing_asks_of_a_deployment_is_kept_and_served(office: Office) -> None:
+    body = {"capabilities": ["streaming", "tools"], "tokenizer": "o200k_base", "probe": {"interval_s": 30}}
+    made = await office.ask("POST", "/admin/deployments", {**SECOND, **body})
+    await office.reloaded()
+
+    _, second = office.source.current.models["chat"].deployments
+    assert {name: made[name] for name in body} == body
+    assert (set(second.capabilities), second.tokenizer, second.probe_s) == ({"streaming", "tools"}, "o200k_base", 30)
+    assert "vision" in second.lacks
+
+
 async def test_a_model_that_the_file_has_not_is_made(office: Office) -> None:
     await office.ask("POST", "/admin/deployments", {**SECOND, "name": "house/new"})
     await office.reloaded()
@@ -66,6 +77,10 @@ async def test_a_removed_one_is_no_longer_served(office: Office) -> None:
         ({"name": "demo/echo"}, "name", "is built in"),
         ({"name": "gpt-*"}, "name", "should match pattern"),
         ({"name": "http://elsewhere"}, "name", "should match pattern"),
+        ({"name": "auto"}, "name", "picks among the others; choose another name"),
+        ({"tokenizer": "/etc/passwd"}, "tokenizer", "must be a path within the catalog's folder"),
+        ({"tokenizer": "o200_base"}, "tokenizer", "the nearest is 'o200k_base'"),
+        ({"probe": {"interval_s": 0}}, "probe.interval_s", "greater than 0"),
         ({"weight": 0}, "weight", "greater than 0"),
         ({"prices_per_million": {"input": 1}}, "prices_per_million.output", "is missing; add it"),
         ({"capabilites": ["vision"]}, "capabilites", "the nearest is `capabilities`"),

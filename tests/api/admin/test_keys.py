@@ -11,6 +11,7 @@ ALL = {
     "organization_id": "acme",
     "models": ["gpt-4o*", "anthropic/*"],
     "tier": "house",
+    "strategy": "fastest",
     "limits": {"requests_per_minute": 60, "cooldown_seconds": 0.5},
     "budget": {"usd": 50, "period": "week", "soft_usd": 40.5},
     "expires_at": "2030-01-01T01:00:00+01:00",
@@ -46,9 +47,8 @@ async def test_everything_that_is_said_of_a_key_is_kept(office: Office) -> None:
     made = answer.json()
 
     assert answer.status_code == 201
-    assert {name: made[name] for name in ("name", "organization_id", "models", "tier", "disabled", "metadata")} == {
-        name: ALL[name] for name in ("name", "organization_id", "models", "tier", "disabled", "metadata")
-    }
+    as_sent = ("name", "organization_id", "models", "tier", "strategy", "disabled", "metadata")
+    assert {name: made[name] for name in as_sent} == {name: ALL[name] for name in as_sent}
     assert made["limits"]["requests_per_minute"] == 60
     assert made["limits"]["tokens_per_minute"] is None
     assert made["expires_at"] == "2030-01-01T00:00:00.000Z"
@@ -65,9 +65,20 @@ async def test_a_change_leaves_what_it_does_not_name(office: Office) -> None:
     changed = await office.ask("PATCH", path, {"models": ["gpt-4o-mini"], "budget": None, "disabled": False})
 
     assert (changed["models"], changed["budget"], changed["disabled"]) == (["gpt-4o-mini"], None, False)
-    kept = ("name", "organization_id", "tier", "limits", "expires_at", "metadata", "created_at", "prefix")
+    kept = ("name", "organization_id", "tier", "strategy", "limits", "expires_at", "metadata", "created_at", "prefix")
     assert {name: changed[name] for name in kept} == {name: made[name] for name in kept}
     assert await office.ask("GET", path) == changed
+
+
+async def test_a_strategy_can_be_given_and_taken_away(office: Office) -> None:
+    made = await office.ask("POST", "/admin/keys", {"name": "billing"})
+    path = f"/admin/keys/{made['id']}"
+
+    changed = await office.ask("PATCH", path, {"strategy": "cheapest"})
+    again = await office.ask("PATCH", path, {"strategy": None})
+
+    assert (made["strategy"], changed["strategy"], again["strategy"]) == (None, "cheapest", None)
+    assert [action for action, _ in await office.deeds()] == ["key.update", "key.update", "key.create"]
 
 
 async def test_a_change_of_nothing_is_written_down_nowhere(office: Office) -> None:
@@ -142,6 +153,7 @@ async def test_keys_are_listed_page_by_page_and_by_organization(office: Office) 
         ({"name": "x", "models": []}, "models", "name at least one, or leave it out"),
         ({"name": "x", "models": ["gpt-4o", "a b"]}, "models[1]", "should match pattern"),
         ({"name": "x", "tier": "huose"}, "tier", "no tier `huose`; the nearest is `house`"),
+        ({"name": "x", "strategy": "fastst"}, "strategy", "'priority', 'weighted', 'round_robin'"),
         ({"name": "x", "organization_id": "acme"}, "organization_id", 'POST /admin/organizations {"id": "acme"'),
         ({"name": "x", "budget": {"usd": -1}}, "budget.usd", "greater than or equal to 0"),
         ({"name": "x", "budget": {"usd": 5, "period": "year"}}, "budget.period", "'day', 'week', 'month' or 'total'"),

@@ -28,7 +28,7 @@ def test_a_key_has_every_field_of_the_contract_and_never_its_hash() -> None:
 
     assert set(shown) == {
         *("id", "name", "prefix", "organization_id", "models", "tier", "limits", "budget", "expires_at", "disabled"),
-        *("created_at", "last_used_at", "metadata"),
+        *("strategy", "created_at", "last_used_at", "metadata"),
     }
     assert "hhhh" not in str(shown)
     assert "pppp" not in str(shown)

@@ -6,11 +6,13 @@ import pytest
 
 from llmgateway.api.ledger.reports import routes
 from llmgateway.api.openapi import openapi_document
+from llmgateway.catalog.load import load
 from llmgateway.storage.queries import (
     Costs,
     CostShare,
     Performance,
     ProviderPerformance,
+    Spent,
     StorageAwayError,
     Trend,
 )
@@ -28,7 +30,21 @@ PERFORMANCE = Performance(
 )
 TRENDS = [Trend("2026-11-21T09:00:00Z", 2, 1, 30, 12, None, 812.5, 900.0)]
 SHARE = CostShare("main", 2, 30, 12, 0.25, 0)
-COSTS = Costs(0.25, 1, [SHARE], [CostShare(None, 2, 30, 12, None, 1)], [SHARE], [SLOW])
+SPENT = Spent("chat", "main", "one", 2, 0.25, 30_000, 10_000)
+COSTS = Costs(0.25, 1, [SHARE], [CostShare(None, 2, 30, 12, None, 1)], [SHARE], [SLOW], [SPENT])
+CATALOG = load(
+    """
+    providers:
+      main: {provider: openai, api_key: k1}
+      second: {provider: openai, api_key: k2}
+    models:
+      - name: chat
+        deployments:
+          - {provider: main, model: one, prices_per_million: {input: 5, output: 10}}
+          - {provider: second, model: one, prices_per_million: {input: 1, output: 2}}
+    """,
+    {},
+)
 REPORTS: list[tuple[str, Any, str]] = [
     ("/metrics/performance", PERFORMANCE, "PerformanceReport"),
     ("/metrics/trends", TRENDS, "TrendsReport"),
@@ -38,7 +54,7 @@ PATHS = [path for path, _, _ in REPORTS]
 
 
 def ask(path: str, books: Books, query: str = "", limit_s: float = 1.0) -> httpx2.Response:
-    client = asking(routes(books, flushed, limit_s=limit_s))
+    client = asking(routes(books, flushed, lambda: CATALOG, limit_s=limit_s))
     return client.get(f"{path}{query}")
 
 
@@ -75,6 +91,14 @@ def test_costs_are_told_by_provider_user_and_model() -> None:
     assert told["by_provider"][0]["provider"] == told["by_model"][0]["model"] == "main"
     assert (told["by_user"][0]["user"], told["by_user"][0]["cost_usd"]) == (None, None)
     assert told["most_expensive"][0]["cost_usd"] == 0.000195
+
+
+def test_costs_come_with_what_could_have_cost_less() -> None:
+    [told] = ask("/metrics/costs", Books(COSTS)).json()["recommendations"]
+
+    assert (told["model"], told["alternative_model"], told["alternative_provider"]) == ("chat", "chat", "second")
+    assert (told["current_cost_usd"], told["alternative_cost_usd"], told["saving_usd"]) == (0.25, 0.05, 0.2)
+    assert (told["requests"], told["saving_share"], told["estimated"]) == (2, 0.8, True)
 
 
 def test_a_day_is_told_when_nothing_else_is_asked() -> None:

@@ -206,9 +206,9 @@ async def test_reports_tell_of_what_just_happened(served: Running, provider: Pla
 
 
 async def test_health_in_detail_knows_the_provider_by_what_passed(served: Running, provider: Player) -> None:
-    async def main() -> tuple[bool, str, str | None]:
+    async def main() -> tuple[bool, str, str | None, str]:
         told = (await served.client.get("/health/detailed")).json()["providers"]["main"]
-        return told["available"], told["status"], told["error"]
+        return told["available"], told["status"], told["error"], told["circuit"]
 
     before = await main()
     await ask(served)
@@ -219,9 +219,22 @@ async def test_health_in_detail_knows_the_provider_by_what_passed(served: Runnin
     provider.always(OpenAIWire().error(500, "broken"))
     await ask(served)
 
-    assert before == (True, "unknown", None)
-    assert good == refused == (True, "healthy", None)
-    assert await main() == (False, "unhealthy", "provider_unavailable")
+    assert before == (True, "unknown", None, "closed")
+    assert good == refused == (True, "healthy", None, "closed")
+    assert await main() == (True, "unhealthy", "provider_unavailable", "closed")
+
+
+async def test_health_in_detail_names_who_rests_and_says_when_nobody_is_left(served: Running, provider: Player) -> None:
+    async def main_after(model: str) -> tuple[bool, str, list[tuple[str, str]]]:
+        await ask(served, model=model)
+        told = (await served.client.get("/health/detailed")).json()["providers"]["main"]
+        return told["available"], told["circuit"], [(rest["model"], rest["cause"]) for rest in told["resting"]]
+
+    provider.always(OpenAIWire().error(401, "no such key", code="invalid_api_key"))
+    one, both = await main_after("priced"), await main_after("unpriced")
+
+    assert one == (True, "open", [("gpt-4o", "auth")])
+    assert both == (False, "open", [("gpt-4o", "auth"), ("nobody-knows-its-price", "auth")])
 
 
 async def test_many_questions_at_once_are_all_answered(served: Running) -> None:

@@ -17,6 +17,7 @@ class Play(Protocol):
         provider: str,
         *,
         key: str | None = None,
+        apart: int = 0,
         model: dict[str, Any] | None = None,
         strict: Collection[str] | None = None,
         **settings: object,
@@ -31,12 +32,13 @@ async def play(gateway: Callable[..., Awaitable[Running]]) -> AsyncIterator[Play
             provider: str,
             *,
             key: str | None = None,
+            apart: int = 0,
             model: dict[str, Any] | None = None,
             strict: Collection[str] | None = None,
             **settings: object,
         ) -> tuple[Running, Player]:
             played = PLAYED[provider]
             player = await stack.enter_async_context(Player(played.wire, strict=strict))
-            return await gateway(played.catalog(player, key=key, **model or {}), **settings), player
+            return await gateway(played.catalog(player, key=key, apart=apart, **model or {}), **settings), player
 
         yield serve

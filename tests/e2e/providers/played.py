@@ -44,16 +44,22 @@ class Played:
     embedding_model: str = "no-embeddings-here"
     entry: Mapping[str, Any] = field(default_factory=dict)
 
-    def catalog(self, player: Player, *, key: str | None = None, **model: Any) -> str:
-        """Offer its models as `chat` and `embed`; YAML, of which JSON is a part."""
+    def catalog(self, player: Player, *, key: str | None = None, apart: int = 0, **model: Any) -> str:
+        """Offer its models as `chat` and `embed`; YAML, of which JSON is a part.
+
+        Args:
+            apart: So many times more its chat model, `chat-0` and on: each at an account of its own, so that after
+                the failures of one the others are asked as if nothing had happened.
+        """
         entry = {"provider": self.provider, "api_key": key or self.key, "api_base": player.base, **self.entry}
         given = {name: value for name, value in entry.items() if value is not None}
-        models = [("chat", self.model), ("embed", self.embedding_model)]
-        offered = [
-            {"name": name, "deployments": [{"provider": self.provider, "model": upstream}], **model}
-            for name, upstream in models
+        offered = [("chat", self.provider, self.model), ("embed", self.provider, self.embedding_model)]
+        offered += [(f"chat-{number}", f"account-{number}", self.model) for number in range(apart)]
+        models = [
+            {"name": name, "deployments": [{"provider": account, "model": upstream}], **model}
+            for name, account, upstream in offered
         ]
-        return json.dumps({"providers": {self.provider: given}, "models": offered})
+        return json.dumps({"providers": {account: given for _, account, _ in offered}, "models": models})
 
     def is_proven(self, request: Request) -> bool:
         if self.header is None:

@@ -41,13 +41,13 @@ BROKEN = {
 }
 
 
-async def _ask(gateway: Running, *, stream: bool = False) -> list[str]:
+async def _ask(gateway: Running, model: str = "chat", *, stream: bool = False) -> list[str]:
     """Ask once and read to the end; the texts that came."""
     if not stream:
-        answer = await gateway.openai.chat.completions.create(model="chat", messages=user(TEXT))
+        answer = await gateway.openai.chat.completions.create(model=model, messages=user(TEXT))
         return [answer.choices[0].message.content or ""]
     texts: list[str] = []
-    chunks = await gateway.openai.chat.completions.create(model="chat", messages=user(TEXT), stream=True)
+    chunks = await gateway.openai.chat.completions.create(model=model, messages=user(TEXT), stream=True)
     async for chunk in chunks:
         texts.extend(choice.delta.content or "" for choice in chunk.choices)
     return texts
@@ -67,11 +67,11 @@ def _envelope(caught: pytest.ExceptionInfo[openai.APIStatusError]) -> dict[str, 
 async def test_a_failure_becomes_the_sdks_exception_with_the_providers_words(
     play: Play, provider: str, stream: bool
 ) -> None:
-    gateway, player = await play(provider, retry__max_retries=0)
-    for status, exception, ours, code in FAILURES:
+    gateway, player = await play(provider, apart=len(FAILURES), retry__max_retries=0)
+    for number, (status, exception, ours, code) in enumerate(FAILURES):
         player.script(player.wire.error(status, WORDS))
         with pytest.raises(openai.APIStatusError) as caught:
-            await _ask(gateway, stream=stream)
+            await _ask(gateway, f"chat-{number}", stream=stream)
 
         assert (type(caught.value), caught.value.status_code) == (exception, ours), status
         error = _envelope(caught)
@@ -133,6 +133,18 @@ async def test_a_failure_that_may_pass_is_tried_again_and_the_client_sees_nothin
 
 
 @pytest.mark.parametrize("provider", EVERY)
+async def test_pitfall_061_each_attempt_is_told_with_its_own_status(play: Play, provider: str) -> None:
+    gateway, player = await play(provider, retry__max_retries=1)
+    player.script(player.wire.error(503, WORDS), player.wire.error(429, WORDS))
+    with pytest.raises(openai.RateLimitError) as caught:
+        await _ask(gateway)
+
+    attempts = _envelope(caught)["details"]["attempts"]
+    told = [(attempt["status"], attempt["outcome"]) for attempt in attempts]
+    assert told == [(503, "provider_unavailable"), (429, "provider_rate_limited")]
+
+
+@pytest.mark.parametrize("provider", EVERY)
 async def test_pitfall_016_an_empty_stream_is_an_error(play: Play, provider: str) -> None:
     gateway, player = await play(provider, retry__max_retries=0)
     player.always(lambda step: step.first(0))
@@ -145,11 +157,11 @@ async def test_pitfall_016_an_empty_stream_is_an_error(play: Play, provider: str
 
 @pytest.mark.parametrize("provider", EVERY)
 async def test_a_broken_answer_is_a_502(play: Play, provider: str) -> None:
-    gateway, player = await play(provider, retry__max_retries=0)
-    for name, broken in BROKEN.items():
+    gateway, player = await play(provider, apart=len(BROKEN), retry__max_retries=0)
+    for number, (name, broken) in enumerate(BROKEN.items()):
         player.script(broken)
         with pytest.raises(openai.InternalServerError) as caught:
-            await _ask(gateway)
+            await _ask(gateway, f"chat-{number}")
 
         assert caught.value.status_code == 502, name
         assert _envelope(caught)["code"] == "provider_unavailable", name
@@ -251,13 +263,15 @@ async def test_a_broken_stream_ends_without_done(play: Play, provider: str) -> N
 
 @pytest.mark.parametrize("provider", sorted({*EVERY} - {"ollama"}))
 async def test_pitfall_135_a_key_that_the_provider_repeats_goes_no_further(play: Play, provider: str) -> None:
-    gateway, player = await play(provider, retry__max_retries=0)
+    statuses = (400, 401, 429, 500)
+    gateway, player = await play(provider, apart=len(statuses), retry__max_retries=0)
     key = PLAYED[provider].key or "bedrock-secret-upstream"
-    for status in (400, 401, 429, 500):
+    for number, status in enumerate(statuses):
         player.script(player.wire.error(status, f"{WORDS} You sent {key} to {player.url}/v1/secret-path."))
         with pytest.raises(openai.APIStatusError) as caught:
-            await _ask(gateway)
+            await _ask(gateway, f"chat-{number}")
 
+        assert WORDS in caught.value.response.text
         text = caught.value.response.text + str(gateway.logs())
         assert key not in text
         assert str(player.port) not in caught.value.response.text

@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from llmgateway.caller import Caller
+from llmgateway.caller import CacheAsk, Caller
 from llmgateway.catalog.model import Model
 from llmgateway.errors import UpstreamError
-from llmgateway.exchange import CacheAsk, Call, Complete, Exchange, Reply, Streamed, Usage
+from llmgateway.exchange import Call, Complete, Exchange, Reply, Streamed, Usage
 from llmgateway.gateway.answers.entry import unpack
 from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights

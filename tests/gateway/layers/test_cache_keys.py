@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 import llmgateway
-from llmgateway.caller import Caller
+from llmgateway.caller import CacheAsk, Caller
 from llmgateway.catalog.model import Model
-from llmgateway.exchange import CacheAsk, Call, Complete, Exchange, Operation, Reply, Sensitivity
+from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Sensitivity
 from llmgateway.gateway.layers.cache_keys import CacheKeys, Fields, KeyMaker, Mode, Scope
 from tests.deployments import deployment
 from tests.timing import relative_cost

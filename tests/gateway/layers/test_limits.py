@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from llmgateway.caller import ANYONE
+from llmgateway.caller import ANYONE, CacheAsk
 from llmgateway.catalog.model import NO_LIMITS, Account, Deployment, Model, Prices
 from llmgateway.catalog.model import Limits as Numbers
 from llmgateway.errors import (
@@ -11,7 +11,7 @@ from llmgateway.errors import (
     LimitsAwayError,
     RateLimitedError,
 )
-from llmgateway.exchange import CacheAsk, Call, Exchange, Usage
+from llmgateway.exchange import Call, Exchange, Usage
 from llmgateway.gateway.target import Answer
 from llmgateway.stores.base import Decision, Rate, RateState
 from tests.deployments import deployment
@@ -306,7 +306,7 @@ async def test_who_passed_for_a_kept_answer_alone_may_ask_nobody_for_another() -
     passed = await limits.ask(RICH, cache_key="answer:1")
 
     with pytest.raises(BudgetSpentError):
-        await Answer(lambda _: limits.answers).send(passed, Call("chat", "chat", b"{}"))
+        await Answer(limits.answers).send(passed, Call("chat", "chat", b"{}"))
 
 
 async def test_a_kept_answer_does_not_pass_where_requests_are_counted() -> None:

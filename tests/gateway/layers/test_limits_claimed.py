@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from typing_extensions import override
 
-from llmgateway.exchange import CacheAsk, Call, Exchange
+from llmgateway.caller import CacheAsk
+from llmgateway.exchange import Call, Exchange
 from llmgateway.stores.base import Ask, Claim, Decision, Held, StoreAwayError
 from tests.gateway.desk import BODY, CLIENT, RICH, Desk, desk, tier
 from tests.gateway.scripted_store import ScriptedLimiter, ScriptedStore, ScriptedValues

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from llmgateway.caller import CacheAsk
 from llmgateway.catalog.model import Model, SemanticCaching
 from llmgateway.errors import UpstreamError
-from llmgateway.exchange import CacheAsk, Call, Complete, Exchange, Reply, Streamed
+from llmgateway.exchange import Call, Complete, Exchange, Reply, Streamed
 from llmgateway.gateway.answers.entry import unpack
 from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights

@@ -16,6 +16,7 @@ ROWS: dict[ChangeKind, list[Struct]] = {
             organization_id="acme",
             models=("openai/*", "chat"),
             tier="gold",
+            strategy="cheapest",
             limits=Limits(requests_per_minute=10, cooldown_seconds=0.5),
             budget=Budget(12.5, "week", 10.0),
             expires_at=NOW + timedelta(days=1),

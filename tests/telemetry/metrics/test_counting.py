@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from llmgateway.exchange import Exchange, Usage
+from llmgateway.catalog.model import Model
+from llmgateway.exchange import Event, Exchange, Usage
 from llmgateway.telemetry.metrics.counting import Counting, bounded_outcome
 from llmgateway.telemetry.metrics.families import FAMILIES
 from llmgateway.telemetry.metrics.figures import Labels
@@ -122,13 +123,67 @@ def test_clients_that_leave_are_told_apart_by_what_they_had_seen() -> None:
 
 def test_retries_and_failovers_name_the_provider_that_failed() -> None:
     failed = "provider_unavailable"
+    event = Event("failover", 0.0, {"from": "main/gpt-4o", "to": "spare/claude", "cause": failed})
 
-    counted = Counted(ended((MAIN, 0.1, failed), (MAIN, 0.1, failed), (SPARE, 0.1, "ok")))
+    counted = Counted(ended((MAIN, 0.1, failed), (MAIN, 0.1, failed), (SPARE, 0.1, "ok"), events=[event]))
 
     assert counted.counter("llm_retries_total") == {("main",): 1}
-    assert counted.counter("llm_failovers_total") == {("main",): 1}
+    assert counted.counter("llm_failovers_total") == {("main", failed): 1}
     assert counted.counter("llm_attempts_total") == {("main", "chat", failed): 2, ("spare", "chat", "ok"): 1}
     assert counted.counter("llm_requests_total") == {("chat", "chat", "spare", "200", "false"): 1}
+
+
+def test_fallbacks_races_and_rescues_are_counted_by_their_events() -> None:
+    counted = Counted(
+        ended(
+            (MAIN, 0.1, "ok"),
+            events=[
+                Event("fallback", 0.0, {"from": "chat", "to": "small", "cause": "context_length_exceeded"}),
+                Event("fallback", 0.0, {"from": "chat", "to": "small", "cause": "a provider's own words"}),
+                Event("race", 0.0, {"kind": "hedge", "won": True}),
+                Event("race", 0.0, {"kind": "hedge", "won": False}),
+                Event("race", 0.0, {"kind": "silence", "won": True}),
+                Event("rescue", 0.0, {"from": "main/a", "to": "spare/b", "ok": True}),
+                Event("rescue", 0.0, {"from": "main/a", "to": "", "ok": False}),
+                Event("limit", 0.0, {"rule": "x"}),
+            ],
+        )
+    )
+
+    assert counted.counter("llm_fallbacks_total") == {
+        ("chat", "small", "context_length_exceeded"): 1,
+        ("chat", "small", "other"): 1,
+    }
+    assert counted.counter("llm_hedges_total") == {
+        ("chat", "hedge", "won"): 1,
+        ("chat", "hedge", "lost"): 1,
+        ("chat", "silence", "won"): 1,
+    }
+    assert counted.counter("llm_rescues_total") == {("chat", "ok"): 1, ("chat", "failed"): 1}
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "no_healthy_deployment"), (429, "provider_rate_limited")])
+def test_a_call_that_found_all_at_rest_is_counted_as_the_first_ones(status: int, code: str) -> None:
+    resting = ended(status=status, error_code=code, model=Model("chat", (MAIN, SPARE)))
+    full = ended(status=503, error_code="overloaded", model=Model("chat", (MAIN, SPARE)))
+
+    counted = Counted(resting, full)
+
+    assert counted.counter("llm_requests_total") == {
+        ("chat", "chat", "main", str(status), "false"): 1,
+        ("chat", "chat", "none", "503", "false"): 1,
+    }
+
+
+def test_two_attempts_side_by_side_wait_together() -> None:
+    exchange = ended((MAIN, 1.0, "superseded"), (SPARE, 1.0, "ok"), took_s=2.0)
+    exchange.attempts[1].started = exchange.attempts[0].started
+    exchange.attempts[0].ended = exchange.attempts[1].ended
+
+    counted = Counted(exchange)
+
+    assert counted.measured("llm_overhead_seconds") == {("false",): (1, 0.0)}
+    assert counted.counter("llm_attempts_total") == {("main", "chat", "superseded"): 1, ("spare", "chat", "ok"): 1}
 
 
 def test_tokens_are_counted_by_kind() -> None:

@@ -59,7 +59,7 @@ def test_every_metric_is_described() -> None:
 def test_what_can_be_known_beforehand_is_there_at_zero() -> None:
     shown = scraped(render(figures(), ["main", "spare"], "")[0])
 
-    assert shown.of("llm_circuit_open", provider="spare") == 0
+    assert shown.of("llm_circuit_openings_total", provider="spare", cause="auth") == 0
     assert shown.of("llm_retries_total", provider="spare") == 0
     assert shown.of("llm_upstream_connections", provider="spare", state="idle") == 0
     assert shown.of("llm_upstream_connections", provider="main", state="busy") == 2

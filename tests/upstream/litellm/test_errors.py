@@ -72,6 +72,25 @@ def test_pitfall_056_the_providers_own_status_counts_not_the_class_that_was_gues
     assert (error.upstream_status, error.message, error.retry_after_s) == (503, "busy, see 429", 2.0)
 
 
+def test_what_an_attempt_before_ended_with_says_nothing_of_this_one(litellm: Any) -> None:
+    """Python hangs it on what is raised while another deployment is asked, for want of the first."""
+
+    def ask(name: str) -> None:
+        with calling(ACCOUNT):
+            raise _made(litellm, name)
+
+    def ask_two() -> None:
+        try:
+            ask("AuthenticationError")
+        except UpstreamAuthError:
+            ask("RateLimitError")
+
+    with pytest.raises(UpstreamRateLimitedError) as caught:
+        ask_two()
+
+    assert caught.value.upstream_status == 429
+
+
 def test_a_message_is_the_providers_without_prefixes_secrets_and_the_prompt(litellm: Any) -> None:
     text = (
         "litellm.BadRequestError: BedrockException - no key-0042-plain at http://10.0.0.1/x\nReceived Messages=[secret]"

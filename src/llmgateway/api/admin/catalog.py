@@ -12,7 +12,7 @@ from starlette.routing import Route
 from llmgateway.api.admin.asked import admin_only, text_asked
 from llmgateway.api.admin.shown import address_shown, json_answer, limits_shown
 from llmgateway.catalog.load import CatalogError
-from llmgateway.catalog.model import Account, CallerLimits, Deployment, Model
+from llmgateway.catalog.model import Account, Auto, CallerLimits, Deployment, Model
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import InvalidRequestError
 
@@ -74,6 +74,8 @@ def _checked(source: Source, text: str) -> dict[str, Any]:
             "providers": _difference(served.accounts, wanted.accounts, hidden),
             "models": _difference(served.models, wanted.models, hidden),
             "passthrough": wanted.passthrough != served.passthrough,
+            "auto": wanted.auto != served.auto,
+            "equivalents": wanted.own_equivalents != served.own_equivalents,
             "limits": _plain(wanted.limits) != _plain(served.limits),
             "webhooks": wanted.webhooks != served.webhooks,
         },
@@ -101,6 +103,8 @@ def _shown(catalog: Catalog) -> dict[str, Any]:
         },
         "models": {name: _model(model) for name, model in catalog.models.items()},
         "passthrough": [entry.pattern for entry in catalog.passthrough],
+        "auto": _auto(catalog.auto),
+        "own_equivalents": None if catalog.own_equivalents is None else dict(catalog.own_equivalents),
         "limits": _plain(catalog.limits),
         "webhooks": {
             "secret_exists": catalog.webhooks.secret is not None,
@@ -126,10 +130,17 @@ def _account(account: Account) -> dict[str, Any]:
     }
 
 
+def _auto(auto: Auto | None) -> dict[str, Any] | None:
+    return None if auto is None else {"tasks": dict(auto.tasks), "models": auto.models, "strategy": auto.strategy}
+
+
 def _model(model: Model) -> dict[str, Any]:
-    semantic = model.semantic
+    semantic, fallbacks, hedge = model.semantic, model.fallbacks, model.hedge
     return {
         "strategy": model.strategy,
+        "fallbacks": None if fallbacks is None else msgspec.structs.asdict(fallbacks),
+        "rescue": model.rescue,
+        "hedge": None if hedge is None else msgspec.structs.asdict(hedge),
         "cache_ttl_s": model.cache_ttl_s,
         "semantic_cache": None if semantic is None else msgspec.structs.asdict(semantic),
         "deployments": [_deployment(deployment) for deployment in model.deployments],
@@ -147,6 +158,9 @@ def _deployment(deployment: Deployment) -> dict[str, Any]:
         "context_length": deployment.context_length,
         "max_output_tokens": deployment.max_output_tokens,
         "capabilities": sorted(deployment.capabilities),
+        "lacks": sorted(deployment.lacks),
+        "tokenizer": deployment.tokenizer,
+        "probe_s": deployment.probe_s,
         "priced": deployment.prices is not None,
     }
 

@@ -15,6 +15,8 @@ from llmgateway.api.admin.asked import Body, Line, admin_only, body_asked, deed,
 from llmgateway.api.admin.shown import deployment_shown, json_answer, listed, removed
 from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
+from llmgateway.catalog.building import tokenizers
+from llmgateway.catalog.building.models import name_fault
 from llmgateway.catalog.check import nearest
 from llmgateway.catalog.schema import Count, ModelName, PricesEntry, Probe, Text, Tier
 from llmgateway.catalog.snapshot import Catalog
@@ -150,9 +152,10 @@ class _Deployments:
     async def _check(self, body: DeploymentChange) -> None:
         """Refuse what could not be served."""
         catalog = self._catalog()
-        model = catalog.models.get(body.name or "")
-        if model is not None and model.deployments[0].account.wire == "demo":
-            raise InvalidRequestError(f"`name`: {short(model.name)} is built in; choose another.", param="name")
+        if (fault := name_fault(body.name or "")) is not None:
+            raise InvalidRequestError(f"`name`: {fault}.", param="name")
+        if body.tokenizer is not None and (fault := tokenizers.name_fault(body.tokenizer)) is not None:
+            raise InvalidRequestError(f"`tokenizer`: {fault}.", param="tokenizer")
         if body.provider is None:
             return
         known = [name for name, account in catalog.accounts.items() if account.wire != "demo"]

@@ -30,6 +30,7 @@ from llmgateway.api.admin.spending import Spending, spent_of
 from llmgateway.api.admin.writing import Changed, in_time, not_there, replaced, there
 from llmgateway.api.ledger.asking import short
 from llmgateway.catalog.check import nearest
+from llmgateway.catalog.model import Strategy
 from llmgateway.catalog.schema import Tier
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import InvalidRequestError
@@ -40,7 +41,7 @@ from llmgateway.storage.admin.rows import KeyRow
 
 _LONGEST_OVERLAP_S = 30 * 86_400
 # Their new values go into the audit log; of the others only that they changed.
-_TOLD = {"name", "organization_id", "models", "tier", "limits", "budget", "expires_at", "disabled"}
+_TOLD = {"name", "organization_id", "models", "tier", "limits", "budget", "strategy", "expires_at", "disabled"}
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@/+*?\[\]!-]{1,256}$")]
 
 
@@ -53,6 +54,7 @@ class KeyChange(Body):
     tier: str | None = None
     limits: Tier | None = None
     budget: BudgetBody | None = None
+    strategy: Strategy | None = None
     expires_at: AwareDatetime | None = None
     disabled: bool = False
     metadata: Metadata | None = None

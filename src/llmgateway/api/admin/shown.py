@@ -71,6 +71,7 @@ def key_shown(row: KeyRow, spent: Spent = UNKNOWN) -> dict[str, Any]:
         "tier": row.tier,
         "limits": limits_shown(row.limits),
         "budget": budget_shown(row.budget, spent),
+        "strategy": row.strategy,
         "expires_at": moment(row.expires_at),
         "disabled": row.disabled,
         "created_at": moment(row.created_at),

@@ -5,12 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llmgateway.api.ledger.advice import Recommendation, recommend
 from llmgateway.api.ledger.asking import FLUSH_LIMIT_S, LIMIT_S, Flush, answer_in_time, as_json, known_only, short
 from llmgateway.api.ledger.shown import shown
+from llmgateway.caller import Caller
+from llmgateway.catalog.snapshot import Catalog
 from llmgateway.errors import InvalidRequestError
 from llmgateway.storage.queries import Costs, CostShare, Performance, ProviderPerformance, Trend
 
@@ -29,30 +33,34 @@ class Reports(Protocol):
     async def costs(self, hours: int) -> Costs: ...
 
 
-def routes(reports: Reports, flush: Flush, *, limit_s: float = LIMIT_S) -> list[Route]:
+def routes(reports: Reports, flush: Flush, current: Callable[[], Catalog], *, limit_s: float = LIMIT_S) -> list[Route]:
     """Serve `/metrics/performance`, `/metrics/trends` and `/metrics/costs`.
 
     Args:
         flush: So that what just happened is part of it.
+        current: Gives the catalog whose models are recommended.
     """
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    def report(path: str, tell: Callable[[int], Awaitable[Mapping[str, Any]]]) -> Route:
+    def report(path: str, tell: Callable[[int, Caller], Awaitable[Mapping[str, Any]]]) -> Route:
         async def read_report(request: Request) -> Response:
             hours = _hours(request)
             await flush(FLUSH_LIMIT_S)
-            return await as_json({"hours": hours, **await answer_in_time(partial(tell, hours), limit_s, turns)})
+            question = partial(tell, hours, request.scope["exchange"].caller)
+            return await as_json({"hours": hours, **await answer_in_time(question, limit_s, turns)})
 
         return Route(path, read_report, methods=["GET"])
 
-    async def performance(hours: int) -> Mapping[str, Any]:
+    async def performance(hours: int, _: Caller) -> Mapping[str, Any]:
         return _performance(await reports.performance(hours))
 
-    async def trends(hours: int) -> Mapping[str, Any]:
+    async def trends(hours: int, _: Caller) -> Mapping[str, Any]:
         return {"data": await reports.trends(hours)}
 
-    async def costs(hours: int) -> Mapping[str, Any]:
-        return _costs(await reports.costs(hours))
+    async def costs(hours: int, caller: Caller) -> Mapping[str, Any]:
+        found = await reports.costs(hours)
+        # In a thread: it looks through the whole catalog.
+        return _costs(found, await to_thread.run_sync(recommend, found.spent, current(), caller.may_use))
 
     return [
         report("/metrics/performance", performance),
@@ -99,7 +107,7 @@ def _rounded(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 6)
 
 
-def _costs(found: Costs) -> dict[str, Any]:
+def _costs(found: Costs, recommendations: Sequence[Recommendation]) -> dict[str, Any]:
     return {
         "total_cost_usd": found.cost_usd,
         "unpriced_requests": found.unpriced_requests,
@@ -107,6 +115,7 @@ def _costs(found: Costs) -> dict[str, Any]:
         "by_user": _shares(found.by_user, "user"),
         "by_model": _shares(found.by_model, "model"),
         "most_expensive": [shown(entry) for entry in found.most_expensive],
+        "recommendations": recommendations,
     }
 
 

@@ -121,6 +121,10 @@ class Cache:
         packing.add_done_callback(lambda packed: done(False) if _failed(packed) else put(packed.result()))
 
 
+# Another model's answer is good enough for now, not for an hour.
+_STOOD_IN = frozenset({"fallback", "rescue"})
+
+
 class _Keeping(Struct, eq=False):
     """What becomes of one answer that is on its way: told to those who wait for it, and kept."""
 
@@ -157,7 +161,7 @@ class _Keeping(Struct, eq=False):
         kept.cost_usd = exchange.cost_usd
         if lead is not None:
             lead.land(kept)
-        if exchange.cache_status != "MISS":
+        if exchange.cache_status != "MISS" or any(event.name in _STOOD_IN for event in exchange.events):
             self._done(False)
             return
         self.cache.keep(exchange, self.call, self.key, kept, self._done)

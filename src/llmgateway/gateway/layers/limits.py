@@ -6,13 +6,14 @@ this process, so that no other asks the same meanwhile.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Literal
 
-from llmgateway.catalog.model import Deployment
+from llmgateway.catalog.model import Deployment, Model
 from llmgateway.errors import GatewayError
-from llmgateway.exchange import Attempt, Call, Event, Exchange, Left, Reply
+from llmgateway.exchange import Attempt, Call, Event, Exchange, Left, Reply, Usage
 from llmgateway.gateway.budgets import BudgetWatch
 from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.refusals import away, budget_spent, rate_limited, rule_named, unpriced
@@ -20,8 +21,10 @@ from llmgateway.gateway.purses import NANO
 from llmgateway.gateway.rules import NO_RULES, RuleBook
 from llmgateway.gateway.spending import LedgerSilentError, Spending
 from llmgateway.gateway.target import Answering, Target
-from llmgateway.routing.candidates import candidates
+from llmgateway.routing.choosing.planner import Planner
+from llmgateway.routing.cost import cost_usd
 from llmgateway.routing.expected import expected
+from llmgateway.routing.model import Names, may_leave, others
 from llmgateway.stores.base import (
     Ask,
     Claim,
@@ -42,13 +45,14 @@ _LEASE_BEYOND_S = 60.0
 _SEEDINGS = 3
 _UNKNOWN = "unknown"
 # How an attempt ended that the provider may have answered without our knowing.
-_UNSURE = frozenset({None, "ok", "cancelled", "provider_timeout"})
+_UNSURE = frozenset({None, "ok", "cancelled", "superseded", "provider_timeout"})
 
 
 class Limits:
     """Asks the store for leave, once, before anything costs money.
 
     Args:
+        names: Gives the catalog served at this moment.
         unpriced: What becomes of calls whose cost nobody knows, for callers with a budget.
         fail_open: Whether calls pass while nobody can say what was spent.
         request_s: The longest time of a call without a deadline.
@@ -61,6 +65,8 @@ class Limits:
         book: RuleBook,
         target: Target,
         *,
+        planner: Planner,
+        names: Callable[[], Names],
         spending: Spending,
         watch: BudgetWatch,
         unpriced: Literal["deny", "allow"] = "deny",
@@ -71,6 +77,8 @@ class Limits:
         self._store = store
         self._book = book
         self._target = target
+        self._planner = planner
+        self._names = names
         self._spending = spending
         self._watch = watch
         self._denies_unpriced = unpriced == "deny"
@@ -86,12 +94,38 @@ class Limits:
         model, book = exchange.model, self._book
         if model is None:
             raise TypeError(f"nobody resolved {call.model!r}")
+        if book.limits_accounts and exchange.caller.provider_key is None:
+            if self._planner.must_count(exchange, call, model):
+                return self._send_counted(exchange, call, model)
+            return self._send_planned(exchange, call, model)
         rules = book.of(exchange, call, model)
-        found = candidates(exchange, model)
-        choices = book.choices(found, model, exchange.caller) if book.limits_accounts else ()
+        if rules is NO_RULES:
+            return self._target.send(exchange, call) if exchange.cache_key is None else self._send_read(exchange, call)
+        return self._send_ask(exchange, call, self._ask(exchange, call, model, rules, ()))
+
+    async def _send_counted(self, exchange: Exchange, call: Call, model: Model) -> Reply:
+        await self._planner.count(exchange, call, model)
+        return await self._send_planned(exchange, call, model)
+
+    def _send_planned(self, exchange: Exchange, call: Call, model: Model) -> Answering:
+        """Ask the limits of the deployments as well, in the order in which they would be asked."""
+        book = self._book
+        try:
+            exchange.plan = self._planner.plan(exchange, call, model)
+        except GatewayError:
+            # Nobody may be asked: whoever would do it finds the same, and a kept answer may be given all the same.
+            choices: tuple[Rules, ...] = ()
+        else:
+            choices = book.choices(exchange.plan.ordered(), exchange.caller)
+        rules = book.of(exchange, call, model)
+        ask = self._ask(exchange, call, model, rules, choices)
+        exchange.leave = partial(self._leave_for, exchange, ask)
         if rules is NO_RULES and not choices:
             return self._target.send(exchange, call) if exchange.cache_key is None else self._send_read(exchange, call)
-        ask = self._ask(exchange, call, found[0], rules, choices)
+
+        return self._send_ask(exchange, call, ask)
+
+    def _send_ask(self, exchange: Exchange, call: Call, ask: Ask) -> Answering:
         if self._memory is None:
             return self._send_asked(exchange, call, ask)
         decision = self._memory.reserve_now(ask)
@@ -99,8 +133,8 @@ class Limits:
             exchange.cached = self._memory.values.look(exchange.cache_key) if self._reads(exchange) else None
         if not decision.allowed:
             return self._send_again(exchange, call, ask, decision)
-        if rules.purses:
-            self._spending.asked(rules.purses)
+        if ask.rules.purses:
+            self._spending.asked(ask.rules.purses)
         self._enter(exchange, ask, decision)
         return self._target.send(exchange, call)
 
@@ -165,22 +199,24 @@ class Limits:
         if exchange.claimed is None or exchange.claimed == claim.holder:
             self._flights.release(claim)
 
-    def _ask(self, exchange: Exchange, call: Call, first: Deployment, rules: Rules, choices: tuple[Rules, ...]) -> Ask:
-        prompt_tokens, answer_tokens = expected(call, first)
-        cost_nusd = self._cost_nusd(call, first, prompt_tokens, answer_tokens) if rules.purses else 0
+    def _ask(self, exchange: Exchange, call: Call, model: Model, rules: Rules, choices: tuple[Rules, ...]) -> Ask:
+        prompt_tokens, answer_tokens = expected(call, model.deployments[0], exchange.prompt_tokens)
+        cost_nusd = self._cost_nusd(call, model, prompt_tokens, answer_tokens) if rules.purses else 0
         left_s = self._request_s if exchange.deadline is None else exchange.deadline - time.perf_counter()
         return Ask(exchange.id, rules, prompt_tokens + answer_tokens, cost_nusd, left_s + _LEASE_BEYOND_S, choices)
 
-    def _cost_nusd(self, call: Call, first: Deployment, prompt_tokens: int, answer_tokens: int) -> int:
-        prices = first.prices
-        if prices is None:
-            if self._denies_unpriced:
-                raise unpriced(call.model)
-            self.unpriced += 1
-            return 0
-        if prices.above:
-            prices = prices.for_request(prompt_tokens, None)
-        return min(math.ceil((prompt_tokens * prices.input + answer_tokens * prices.output) * NANO), _MOST_NUSD)
+    def _cost_nusd(self, call: Call, model: Model, prompt_tokens: int, answer_tokens: int) -> int:
+        """Guess the cost at the dearest deployment, so that whoever answers, the budget holds."""
+        usage, dearest = Usage(prompt_tokens, answer_tokens), 0.0
+        for deployment in model.deployments:
+            cost = cost_usd(usage, deployment.prices)
+            if cost is None:
+                if self._denies_unpriced:
+                    raise unpriced(call.model)
+                self.unpriced += 1
+                return 0
+            dearest = max(dearest, cost)
+        return min(math.ceil(dearest * NANO), _MOST_NUSD)
 
     async def _reserved(
         self, ask: Ask, read: str | None = None, claim: Claim | None = None
@@ -207,11 +243,22 @@ class Limits:
             exchange.refusal = self._refusal(ask, decision)
             ask = Ask(ask.id, _requests_only(ask.rules), 0, 0, ask.lease_s)
             decision, _ = await self._reserved(ask)
+        if not decision.allowed and decision.of_choice and self._may_fall_back(exchange):
+            # What the caller may ask is taken all the same: another model may have room.
+            exchange.full, exchange.plan = self._refusal(ask, decision), None
+            ask = Ask(ask.id, ask.rules, ask.tokens, ask.cost_nusd, ask.lease_s)
+            decision, _ = await self._reserved(ask)
         if not decision.allowed:
             _tell(exchange, decision)
             self._note_refusal(exchange, ask, decision)
             raise self._refusal(ask, decision)
         return ask, decision
+
+    def _may_fall_back(self, exchange: Exchange) -> bool:
+        """Whether there is another model for a call whose own has no room."""
+        if exchange.refusal is not None or exchange.model is None or not may_leave(exchange):
+            return False
+        return next(others(exchange, exchange.model, "rate_limit", self._names()), None) is not None
 
     async def _seed(self, ask: Ask, unseeded: Sequence[Purse]) -> None:
         unknown = set()
@@ -241,6 +288,45 @@ class Limits:
         if decision.unit == "money":
             return budget_spent(name, ask.rules.purses, retry_after_s)
         return rate_limited(name, rule_named(name, (ask.rules, *ask.choices)), retry_after_s)
+
+    async def _leave_for(self, exchange: Exchange, first: Ask, deployments: Sequence[Deployment]) -> int | None:
+        """Find the first of these whose own limits have room, and take it."""
+        choices = self._choices_left(exchange, deployments)
+        if not choices or choices[0] is NO_RULES:
+            return 0
+        left_s = self._request_s if exchange.deadline is None else exchange.deadline - time.perf_counter()
+        number = len(exchange.at_end)
+        ask = Ask(f"{exchange.id}/{number}", NO_RULES, first.tokens, 0, left_s + _LEASE_BEYOND_S, choices)
+        try:
+            decision, _ = await self._store.limiter.reserve(ask)
+        except StoreAwayError:
+            return 0  # calls that are under way are not lost to it
+        if not decision.allowed:
+            return None
+        deployment = deployments[decision.choice]
+        exchange.at_end.append(partial(self._settle_part, exchange, Reservation(ask, decision.choice), deployment))
+        return decision.choice
+
+    def _choices_left(self, exchange: Exchange, deployments: Sequence[Deployment]) -> tuple[Rules, ...]:
+        """Give what must have room for a further attempt: this call holds what it has taken until its end.
+
+        Whoever was asked before has its place. Who is at the same account as one that failed goes on in its slot.
+        """
+        choices = self._book.choices(deployments, exchange.caller)
+        if not choices or not exchange.attempts:
+            return choices
+        asked = [attempt.deployment for attempt in exchange.attempts]
+        failed = [attempt.deployment for attempt in exchange.attempts if attempt.ended is not None]
+        held = {slots.key for rules in self._book.choices(failed, exchange.caller) for slots in rules.slots}
+        return tuple(
+            NO_RULES if one in asked else _beyond(rules, held) for one, rules in zip(deployments, choices, strict=True)
+        )
+
+    def _settle_part(self, exchange: Exchange, reservation: Reservation, deployment: Deployment) -> None:
+        """Count what a call used at the limits of a deployment that was asked after the first."""
+        answered = bool(exchange.attempts) and exchange.attempts[-1].deployment is deployment
+        tokens = used(exchange, reservation.ask.tokens, 0)[0] if answered else 0
+        self._store.limiter.settle(reservation, tokens=tokens, cost_nusd=0)
 
     def _settle(self, exchange: Exchange, reservation: Reservation) -> None:
         ask = reservation.ask
@@ -277,6 +363,14 @@ def _may_have_answered(attempt: Attempt) -> bool:
 def _requests_only(rules: Rules) -> Rules:
     rates = tuple(rate for rate in rules.rates if rate.unit == "requests")
     return Rules(rates, rules.slots, rules.cooldowns)
+
+
+def _beyond(rules: Rules, held: AbstractSet[str]) -> Rules:
+    """Give the rules without the slots that are held already."""
+    if not any(slots.key in held for slots in rules.slots):
+        return rules
+    slots = tuple(one for one in rules.slots if one.key not in held)
+    return Rules(rules.rates, slots, rules.cooldowns, rules.purses)
 
 
 def _tell(exchange: Exchange, decision: Decision) -> None:

@@ -21,7 +21,7 @@ from llmgateway.gateway.answers.similar import nearest, normalized, with_record
 from llmgateway.gateway.cache_admin import tags_of
 from llmgateway.gateway.layers.cache_keys import Fields, KeyMaker, Scope
 from llmgateway.gateway.target import Answering, Names, Target
-from llmgateway.routing.candidates import trusted
+from llmgateway.routing.choosing.filters import trusted
 from llmgateway.stores.base import StoreAwayError, Values
 
 # Gives the vector of a text, by a model of the catalog, on behalf of an exchange: sensitivity and limits hold for it.

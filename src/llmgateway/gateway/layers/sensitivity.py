@@ -12,7 +12,7 @@ from llmgateway.catalog.model import Deployment, Model
 from llmgateway.errors import PermissionDeniedError
 from llmgateway.exchange import Call, Complete, Event, Exchange, Operation, Reply, Sensitivity
 from llmgateway.gateway.target import Target
-from llmgateway.routing.candidates import trusted
+from llmgateway.routing.choosing.filters import trusted
 from llmgateway.sensitivity.bodies import rewritten, texts_of, wants_json
 from llmgateway.sensitivity.redact import Redaction
 from llmgateway.sensitivity.restoring import RestoredChunks, Restorer
@@ -113,9 +113,11 @@ class SensitivityLayer:
         model = exchange.model
         if model is None:
             raise TypeError(f"nobody resolved {call.model!r}")
-        exchange.min_security = "high"
+        exchange.min_security, exchange.only_models = "high", self._secure_only
         if not self._may_see(model, exchange):
-            other = self._other(exchange, call.operation) if self._action != "refuse" else None
+            # Where the client left it to us which model answers, another one is no detour.
+            may_leave = self._action != "refuse" or bool(exchange.others)
+            other = self._other(exchange, call.operation) if may_leave else None
             if other is None:
                 self._decide(exchange, findings, "refuse")
                 raise _refused(model, findings)
@@ -129,7 +131,7 @@ class SensitivityLayer:
 
     def _other(self, exchange: Exchange, operation: Operation) -> Model | None:
         """Give the first model that may see it, that can do it, and that this caller may use."""
-        for model in self._candidates(operation):
+        for model in self._candidates(exchange, operation):
             able = tuple(
                 one for one in _trusted(model, exchange) if _does(one, operation) and one.account.wire != "demo"
             )
@@ -137,8 +139,9 @@ class SensitivityLayer:
                 return model
         return None
 
-    def _candidates(self, operation: Operation) -> Iterator[Model]:
+    def _candidates(self, exchange: Exchange, operation: Operation) -> Iterator[Model]:
         catalog = self._models()
+        yield from (model for name in exchange.others if (model := catalog.resolve(name)) is not None)
         if self._secure_only:
             yield from (model for name in self._secure_only if (model := catalog.resolve(name)) is not None)
         elif operation != "embedding":

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Struct
 
 from llmgateway.caller import Budget
-from llmgateway.catalog.model import Limits
+from llmgateway.catalog.model import Limits, Strategy
 
 ChangeKind = Literal["key", "organization", "provider", "deployment"]
 Row = TypeVar("Row")
@@ -19,6 +19,7 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     Args:
         hash: SHA-256 of the key, in hexadecimal.
         prefix: The key's first characters, by which people know it again.
+        strategy: How its calls choose among a model's deployments; `None` is as the catalog says.
         previous_hash, previous_until: The key before the last rotation, and how long it still holds.
     """
 
@@ -38,6 +39,7 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     previous_hash: str | None = None
     previous_until: datetime | None = None
+    strategy: Strategy | None = None
 
 
 class OrganizationRow(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,7 @@ keys = Table(
     _structure("metadata", given=True),
     Column("previous_hash", String(64)),
     _time("previous_until"),
+    _text("strategy"),
 )
 Index("keys_hash", keys.c.hash, unique=True)
 Index("keys_previous_hash", keys.c.previous_hash)

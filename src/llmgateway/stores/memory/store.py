@@ -3,6 +3,7 @@
 import asyncio
 
 from llmgateway.stores.memory.bell import MemoryBell
+from llmgateway.stores.memory.board import MemoryBoard
 from llmgateway.stores.memory.limiter import MemoryLimiter
 from llmgateway.stores.memory.values import MemoryValues
 
@@ -24,6 +25,7 @@ class MemoryStore:
     ) -> None:
         self.limiter = limiter
         self.values = MemoryValues() if values is None else values
+        self.board = MemoryBoard()
         self.bell = MemoryBell()
         self.reserve_now = limiter.reserve_now
         self._sweep_every_s = sweep_every_s

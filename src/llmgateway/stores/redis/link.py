@@ -94,6 +94,16 @@ class RedisLink:
         self.round_trips += 1
         return await self._trip(commands)
 
+    async def peek(self, *commands: Command) -> list[Any]:
+        """Ask beside the requests: it is none of their round trips, and its answer is no sign that Redis serves them.
+
+        Raises:
+            StoreAwayError: As `ask`.
+        """
+        if not self.up:
+            raise StoreAwayError(self.fault)
+        return await self._replies(commands)
+
     def send(self, *commands: Command, then: Then | None = None) -> None:
         """Send commands soon, with whatever else waits. `then` is called with their replies, if they come.
 
@@ -185,16 +195,19 @@ class RedisLink:
             self._open_breaker()
 
     async def _trip(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._replies(commands)
+        self.answered()
+        return replies
+
+    async def _replies(self, commands: Sequence[Command]) -> list[Any]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
             connection = self._asks.current or await self._asks.opened()
             self._scripts.ask(connection, commands, lambda replies, fault: resolve(future, replies, fault))
-            replies = await future
+            return await future
         except StoreAwayError as error:
             self.failed(str(error))
             raise
-        self.answered()
-        return replies
 
     async def _look(self) -> None:
         """Probe; when that fails and Redis does not count as away yet, again at once."""

@@ -4,6 +4,7 @@ import anyio
 
 from llmgateway.stores.base import Limiter
 from llmgateway.stores.redis.bell import RedisBell
+from llmgateway.stores.redis.board import RedisBoard
 from llmgateway.stores.redis.link import RedisLink
 from llmgateway.stores.redis.values import RedisValues
 
@@ -17,6 +18,7 @@ class RedisStore:
         self.link = link
         self.limiter = limiter
         self.values = RedisValues(link)
+        self.board = RedisBoard(link)
         self.bell = RedisBell(link)
 
     @property

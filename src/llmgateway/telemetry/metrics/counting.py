@@ -3,15 +3,16 @@
 import time
 
 from llmgateway import errors
-from llmgateway.exchange import Attempt, Exchange, Usage
+from llmgateway.exchange import Attempt, Event, Exchange, Usage, upstream_s
 from llmgateway.telemetry.metrics.series import OTHER, Series, Sketch
 
 NO_PROVIDER = "none"
 _GONE = errors.ClientGoneError.code
 _LIMITED = frozenset({errors.RateLimitedError.code, errors.BudgetSpentError.code})
+_RESTING = frozenset({errors.NoHealthyDeploymentError.code, errors.UpstreamRateLimitedError.code})
 _SERVER_ERROR = 500
 # A provider's own code may be passed on as an error's: only ours are told apart.
-_OUTCOMES = frozenset({"ok", "cancelled", *(getattr(errors, name).code for name in errors.__all__)})
+_OUTCOMES = frozenset({"ok", "cancelled", "superseded", *(getattr(errors, name).code for name in errors.__all__)})
 # Sets of labels that are kept bound: many more than any catalog has, and a limit to what names made up can hold.
 _MOST_BOUND = 10_000
 
@@ -49,14 +50,15 @@ class Counting:
         operation = exchange.operation
         if operation is None:
             return
-        labels = (operation, exchange.model_label, exchange.provider, exchange.status, exchange.stream)
+        provider = exchange.provider or _left_alone(exchange)
+        labels = (operation, exchange.model_label, provider, exchange.status, exchange.stream)
         ending = self._endings.get(labels) or self._bind(labels)
         ended = time.perf_counter() if exchange.ended is None else exchange.ended
         duration_s = ended - exchange.started
-        upstream_s = self._count_attempts(exchange, ended) if exchange.attempts else 0.0
         ending.requests.value += 1
         ending.duration.observe(duration_s)
-        ending.overhead.observe(max(0.0, duration_s - upstream_s))
+        ending.overhead.observe(max(0.0, duration_s - upstream_s(exchange.attempts, ended)))
+        self._count_way(exchange, ended)
         self._times.add(duration_s)
         if exchange.usage is not None:
             ending.spent.add(exchange.usage, exchange.cost_usd)
@@ -83,9 +85,8 @@ class Counting:
             self._endings[labels] = ending
         return ending
 
-    def _count_attempts(self, exchange: Exchange, ended: float) -> float:
-        """Count every attempt. Returns their seconds together."""
-        upstream_s = 0.0
+    def _count_way(self, exchange: Exchange, ended: float) -> None:
+        """Count the attempts, and what led from one to the other."""
         before: Attempt | None = None
         for attempt in exchange.attempts:
             outcome = attempt.outcome
@@ -94,16 +95,32 @@ class Counting:
             tried = self._tried.get((attempt.provider, exchange.model_label, outcome))
             if tried is None:
                 tried = self._try(attempt.provider, exchange.model_label, outcome)
-            duration_s = (ended if attempt.ended is None else attempt.ended) - attempt.started
-            upstream_s += duration_s
             tried.attempts.value += 1
-            tried.duration.observe(duration_s)
-            if before is not None:
-                again = before.deployment is attempt.deployment
-                name = "llm_retries_total" if again else "llm_failovers_total"
-                self._series.counter(name, before.provider).value += 1
+            tried.duration.observe((ended if attempt.ended is None else attempt.ended) - attempt.started)
+            if before is not None and before.deployment is attempt.deployment:
+                self._series.counter("llm_retries_total", before.provider).value += 1
             before = attempt
-        return upstream_s
+        for event in exchange.events:
+            self._count_event(event, exchange.model_label)
+
+    def _count_event(self, event: Event, model: str) -> None:
+        told = event.attributes
+        match event.name:
+            case "failover":
+                # A deployment's name is its account's and its model's.
+                provider = str(told["from"]).partition("/")[0]
+                counter = self._series.counter("llm_failovers_total", provider, bounded_outcome(str(told["cause"])))
+            case "fallback":
+                reason = bounded_outcome(str(told["cause"]))
+                counter = self._series.counter("llm_fallbacks_total", str(told["from"]), str(told["to"]), reason)
+            case "race":
+                result = "won" if told["won"] else "lost"
+                counter = self._series.counter("llm_hedges_total", model, str(told["kind"]), result)
+            case "rescue":
+                counter = self._series.counter("llm_rescues_total", model, "ok" if told["ok"] else "failed")
+            case _:
+                return
+        counter.value += 1
 
     def _try(self, provider: str, model: str, outcome: str) -> "_Tried":
         tried = _Tried(self._series, provider, model, bounded_outcome(outcome))
@@ -124,6 +141,13 @@ class Counting:
         last = exchange.ended if attempt.ended is None else attempt.ended
         if exchange.usage is not None and exchange.usage.completion_tokens > 1 and last is not None:
             ending.per_token.observe((last - first) / (exchange.usage.completion_tokens - 1))
+
+
+def _left_alone(exchange: Exchange) -> str | None:
+    """Name whose failure it is that nobody was asked: the first of those who all rest; `None` is a call of ours."""
+    if exchange.error_code not in _RESTING or exchange.model is None or not exchange.model.deployments:
+        return None
+    return exchange.model.deployments[0].account.name
 
 
 def bounded_outcome(outcome: str) -> str:

@@ -1,8 +1,9 @@
 """Every metric there is: its name, its kind, what it says, its labels and its buckets. Read it top to bottom.
 
 Label values are bounded: `model` is a name that the catalog or LiteLLM's table has, else `other`; `provider` is an
-account of the catalog, `none` where no attempt was made; never a user, an organization or a key. A metric whose label
-values are all known beforehand is there from the start, at 0.
+account of the catalog, `none` where no attempt was made, unless none was because all deployments rest: then the first
+one's; never a user, an organization or a key. A metric whose label values are all known beforehand is there from the
+start, at 0.
 """
 
 from collections.abc import Mapping
@@ -129,10 +130,37 @@ FAMILIES: tuple[Family, ...] = (
         "llm_attempt_duration_seconds", "From an attempt's begin to its last byte", DURATION, "provider", "model"
     ),
     _counter("llm_retries_total", "Attempts at the same deployment once more", "provider"),
-    _counter("llm_failovers_total", "Attempts at another deployment, by the provider that had failed", "provider"),
+    _counter(
+        "llm_failovers_total",
+        "Calls that went on to another deployment, by the provider that had failed and the error's code",
+        "provider",
+        "cause",
+    ),
+    _counter("llm_fallbacks_total", "Calls that went on to another model, by the error's code", "from", "to", "reason"),
+    _counter(
+        "llm_hedges_total",
+        "Calls that a second deployment was asked beside the first, why, and whether it was faster",
+        "model",
+        kind=("hedge", "silence", "probe"),
+        result=("won", "lost"),
+    ),
+    _counter(
+        "llm_rescues_total",
+        "Streams that broke and another deployment was asked to go on with",
+        "model",
+        result=("ok", "failed"),
+    ),
     _counter("llm_streams_truncated_total", "Streams that broke off after their first event", "provider"),
     _gauge("llm_upstream_connections", "Connections to providers", "provider", state=("idle", "busy")),
-    _gauge("llm_circuit_open", "1 while a provider is left alone after its failures", "provider", across="max"),
+    _gauge(
+        "llm_circuit_state", "Of the worst deployment: 0 closed, 1 half open, 2 open", "provider", "model", across="max"
+    ),
+    _counter(
+        "llm_circuit_openings_total",
+        "Deployments that were left alone for a while",
+        "provider",
+        cause=("failures", "rate_limit", "auth", "quota"),
+    ),
     # What the gateway decides
     _counter(
         "llm_rate_limit_decisions_total", "Calls that a limit let through or held back", decision=("allowed", "limited")

@@ -24,7 +24,7 @@ _UNTRACED = frozenset(("/", "/v1", "/v1/", "/metrics", "/docs", "/openapi.json",
 _PROBES = ("/health", "/v1/health")
 _PORTS = {"https": 443, "http": 80}
 # An attempt that ended so has not failed.
-_NOT_FAILED = (None, "ok", "cancelled")
+_NOT_FAILED = (None, "ok", "cancelled", "superseded")
 
 
 def spans_of(exchange: Exchange, *, capture: bool = False) -> list[Span]:
@@ -183,7 +183,7 @@ def _fill_attempt(span: Span, attempt: Attempt) -> None:
         attributes["http.response.status_code"] = attempt.upstream_status
     if attempt.first_chunk is not None:
         attributes["gen_ai.response.time_to_first_chunk"] = round(attempt.first_chunk - attempt.started, 6)
-    if attempt.outcome is not None and attempt.outcome != "ok":
+    if attempt.outcome not in {None, "ok", "superseded"}:
         attributes["error.type"] = attempt.outcome
     span.failed = attempt.outcome not in _NOT_FAILED
 

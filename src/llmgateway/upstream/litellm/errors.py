@@ -139,7 +139,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     """The exception and those it was made from, the first one last."""
     found: BaseException | None = error
     for _ in range(_MAX_CAUSES):
-        if found is None:
+        # One of ours is how the attempt before ended, which was being dealt with when this one was made.
+        if found is None or isinstance(found, GatewayError):
             return
         yield found
         found = found.__cause__ or found.__context__

@@ -3,7 +3,7 @@ import pytest
 from llmgateway.caller import Caller
 from llmgateway.errors import ModelNotFoundError, RateLimitedError, UpstreamError
 from llmgateway.exchange import Complete, Exchange
-from llmgateway.gateway.embedding import Embedder
+from llmgateway.gateway.layers.embedding import Embedder
 from tests.api.answering import Answering
 from tests.gateway.test_target import Offer
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.catalog.yaml_text import hide_variables, read, variables_in
+from llmgateway.catalog.building.yaml_text import hide_variables, read, variables_in
 
 
 def test_values_are_plain_and_lines_are_known() -> None:

@@ -1,0 +1,1 @@
+"""Which deployment of a model a call goes to: filters, then a strategy."""
