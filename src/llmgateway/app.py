@@ -47,6 +47,7 @@ from llmgateway.routing.failover.failover import Failover
 from llmgateway.routing.failover.patience import Patience
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.routing.health.probes import Probes
+from llmgateway.routing.makers import Makers
 from llmgateway.routing.model import RoutedModels
 from llmgateway.routing.retry import Retry, RetryPolicy
 from llmgateway.settings import Settings, environment, load_settings, secret_values
@@ -107,7 +108,8 @@ def create_app(
     counter = TokenCounter(logger=logger)
     planner = Planner(recording.book, Routes(recording.book), counter)
     protection = Protection(settings, logger, catalog, recording, planner=planner, counter=counter)
-    answer = protection.around(Answer(_models(settings, upstreams, planner, counter, lambda: catalog.current)))
+    models = _models(settings, upstreams, planner, counter, lambda: catalog.current, makers=protection.makers)
+    answer = protection.around(Answer(models))
     gateway = Gateway(answer, upstreams.close, settings.request_timeout_s, protection.explaining())
     _tell(logger, catalog)
     _observe(recording.metrics, state, upstreams)
@@ -254,7 +256,13 @@ def _observe(told: Metrics, state: State, upstreams: _Upstreams) -> None:
 
 
 def _models(
-    settings: Settings, upstreams: _Upstreams, planner: Planner, counter: TokenCounter, names: Callable[[], Catalog]
+    settings: Settings,
+    upstreams: _Upstreams,
+    planner: Planner,
+    counter: TokenCounter,
+    names: Callable[[], Catalog],
+    *,
+    makers: Makers | None = None,
 ) -> RoutedModels:
     limits = TimeLimits(settings.first_token_timeout_s, settings.stream_idle_timeout_s, settings.request_timeout_s)
     policy = RetryPolicy(
@@ -266,7 +274,7 @@ def _models(
     )
     attempts = Attempts(upstreams.by_wire, limits, charge=Charge(counter), propagate=settings.propagate_trace)
     failover = Failover(attempts, Patience(settings.silence_s))
-    return RoutedModels(planner, failover, Retry(policy), names)
+    return RoutedModels(planner, failover, Retry(policy), names, makers)
 
 
 def _stack(settings: Settings, gateway: Gateway, state: State, recording: Recording, protection: Protection) -> ASGIApp:

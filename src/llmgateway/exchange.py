@@ -282,6 +282,7 @@ class Exchange(Struct):
     full: GatewayError | None = None  # gateway/layers/limits: no deployment has room, and another model may be asked
     refusal: GatewayError | None = None  # gateway/layers/limits: why only a kept answer may be given, and nobody asked
     at_end: list[Callable[[], None]] = field(default_factory=list)  # gateway/layers: called once by gateway/record
+    maker: str | None = None  # gateway/layers/makers: the deployment that alone can read what is sealed in the call
     prompt_tokens: int | None = None  # routing: counted, where their exact number decides
     task: str | None = None  # routing/auto: what kind of task this is
     others: tuple[str, ...] = ()  # routing/auto: names of models that may answer instead

@@ -15,6 +15,7 @@ from llmgateway.catalog.snapshot import Webhooks as Address
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.catalog_rows import CatalogRows
 from llmgateway.gateway.answers.entry import unpack
+from llmgateway.gateway.answers.makers import MakersLayer
 from llmgateway.gateway.budgets import BudgetWatch
 from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights
@@ -40,6 +41,7 @@ from llmgateway.routing.choosing.auto import AutoModel
 from llmgateway.routing.choosing.planner import Planner
 from llmgateway.routing.health.shared import SharedHealth
 from llmgateway.routing.health.telling import Telling
+from llmgateway.routing.makers import Makers
 from llmgateway.sensitivity.scan import Scanner
 from llmgateway.settings import Settings
 from llmgateway.storage.admin.admin import AdminStorage
@@ -99,6 +101,7 @@ class Protection:
             default_tier=settings.limits.default_tier,
             overrides=_overrides(settings),
         )
+        self.makers = Makers(self.store.values, recording.book)
         self.telling = Telling(recording.book, logger, self.webhooks.send)
         self._shared_health = SharedHealth(recording.book, self.store)
         self.spending = Spending(self.store, self._spent)
@@ -123,7 +126,8 @@ class Protection:
         """Give what answers dry runs: whoever may not make a call is not told its plan."""
         explain = Explain(self._planner, self._counter, self.book, self.store.limiter, self._names)
         seen = sensitivity_layers(self._settings, self._names, _unnoted)
-        return wrap([partial(Access, self._names, self._auto, peek=True), *seen], explain)
+        access = partial(Access, self._names, self._auto, peek=True)
+        return wrap([access, *seen, partial(MakersLayer, self.makers)], explain)
 
     def limits(self, target: Target) -> Limits:
         """Wrap a target in the limits and budgets."""
@@ -189,6 +193,8 @@ class Protection:
         # Before whatever keeps answers: what is kept is what was sent, without what was taken out. And before limits:
         # another model may have other ones.
         layers += [*sensitivity_layers(settings, self._names, self.trail.note), self._idempotent]
+        # Before limits, which choose among the deployments.
+        layers.append(partial(MakersLayer, self.makers))
         if not settings.cache.enabled:
             return [*layers, self.limits]
         keys = partial(CacheKeys, mode=settings.cache.mode, scope=settings.cache.scope)

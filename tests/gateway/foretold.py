@@ -31,7 +31,7 @@ from llmgateway.routing.model import RoutedModels
 from llmgateway.routing.retry import Retry, RetryPolicy
 from llmgateway.tokens import TokenCounter
 from tests.gateway.desk import memory, nothing_spent, watching
-from tests.routing.routed import Accounts, Play, answer
+from tests.routed import Accounts, Play, answer
 from tests.routing.scripted import CHARGE
 
 QUESTION = b'{"model":"chat","messages":[{"role":"user","content":"How far is the moon?"}]}'

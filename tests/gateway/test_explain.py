@@ -25,7 +25,7 @@ from llmgateway.tokens import Counted, TokenCounter
 from tests.deployments import deployment
 from tests.gateway.foretold import CALL, COUNTER, NOW, QUESTION, Foretold
 from tests.gateway.scripted_store import ScriptedLimiter
-from tests.routing.routed import answer
+from tests.routed import answer
 
 STRATEGIES = ("priority", "weighted", "round_robin", "least_busy", "fastest", "cheapest", "balanced")
 DEAR, CHEAP = Prices(10e-6, 30e-6), Prices(1e-7, 4e-7)

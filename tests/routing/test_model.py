@@ -16,7 +16,7 @@ from llmgateway.errors import (
 )
 from llmgateway.exchange import Call, Exchange, Streamed
 from llmgateway.routing.retry import RetryPolicy
-from tests.routing.routed import FAST, Play, Routed, answer, at
+from tests.routed import FAST, Play, Routed, answer, at
 from tests.routing.scripted import CALL, STREAM, exchange, pieces
 
 MODEL = Model("chat", (at("a"), at("b"), at("c")))

@@ -27,6 +27,7 @@ from llmgateway.routing.model import may_fall_back, others
 from llmgateway.stores.base import Limiter, Rules, Standing, StoreAwayError
 from llmgateway.tokens import TokenCounter
 
+_ONLY_FIRST = "X-Disable-Fallbacks leaves only the first choice"
 _JSON = msgspec.json.Encoder()
 _CAUSES: tuple[Cause, ...] = ("any", "context", "content_filter", "rate_limit")
 _FULL = "deployment_limits"
@@ -245,6 +246,7 @@ def _asked(plan: Planned, full: Sequence[str | None], count: PromptCount, wanted
             **_figures(one, wanted, count),
         }
     asked = {one.place for one in plan.among}
+    why = "it cannot read what is sealed in this call" if plan.is_bound else _ONLY_FIRST
     for one in plan.left:
         if one.place not in asked:
             yield {
@@ -252,7 +254,7 @@ def _asked(plan: Planned, full: Sequence[str | None], count: PromptCount, wanted
                 "position": None,
                 "taken": False,
                 "filter": None,
-                "reason": "not asked: X-Disable-Fallbacks leaves only the first choice",
+                "reason": f"not asked: {why}",
                 "score": _finite(score_of[one.place]),
                 **_figures(one, wanted, count),
             }

@@ -14,6 +14,7 @@ from llmgateway.routing.failover.causes import Cause, cause_of
 from llmgateway.routing.failover.continuing import continued, may_continue
 from llmgateway.routing.failover.failover import Failover
 from llmgateway.routing.failover.rescue import RescuedChunks
+from llmgateway.routing.makers import Makers
 from llmgateway.routing.retry import Retry
 
 _MOST_SHOWN = 10
@@ -35,10 +36,19 @@ class RoutedModels:
 
     Args:
         names: Gives the catalog served at this moment, which a reload replaces.
+        makers: Told of answers of models with several deployments.
     """
 
-    def __init__(self, planner: Planner, failover: Failover, retry: Retry, names: Callable[[], Names]) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        failover: Failover,
+        retry: Retry,
+        names: Callable[[], Names],
+        makers: Makers | None = None,
+    ) -> None:
         self._planner = planner
+        self._makers = makers
         self._failover = failover
         self._retry = retry
         self._names = names
@@ -52,6 +62,8 @@ class RoutedModels:
             reply = await self._asked(exchange, call, model) if exchange.full is None else _no_room(exchange)
         except GatewayError as error:
             reply = await self._otherwise(exchange, call, model, error)
+        if self._makers is not None and len(model.deployments) > 1 and call.operation == "chat":
+            self._makers.note(exchange, reply)
         if model.rescue and isinstance(reply, Streamed) and may_continue(call):
             again, may = partial(self._continue, exchange, call, model), partial(may_leave, exchange)
             reply.chunks = RescuedChunks(reply, call, exchange, again=again, may=may)

@@ -14,7 +14,7 @@ from llmgateway.errors import GatewayError, UpstreamError
 from llmgateway.exchange import Call, Complete, Exchange, Reply
 from llmgateway.gateway.record import Recorder
 from tests.gateway.desk import BODY, CLIENT, Desk, desk, memory
-from tests.routing.routed import Play, Routed, answer
+from tests.routed import Play, Routed, answer
 
 
 async def down() -> Reply:

@@ -12,8 +12,8 @@ from llmgateway.routing.choosing.planner import Planner
 from llmgateway.routing.choosing.routes import Routes
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.tokens import TokenCounter
+from tests import routed
 from tests.deployments import deployment
-from tests.routing import routed
 
 SMALL, LARGE = Prices(1e-7, 4e-7), Prices(1e-5, 3e-5)
 

@@ -12,7 +12,7 @@ from llmgateway.routing.choosing.routes import Routes
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.tokens import TokenCounter
 from tests.deployments import deployment
-from tests.routing.routed import Offer
+from tests.routed import Offer
 
 CALL = Call("chat", "dear", b'{"messages":[]}', max_tokens=1000)
 SMALL, SMALLER, DEAR = Prices(1e-6, 2e-6), Prices(1e-6, 1e-6), Prices(1.0, 1.0)

@@ -14,7 +14,7 @@ from llmgateway.errors import (
     UpstreamRejectedError,
 )
 from llmgateway.exchange import Call, Reply
-from tests.routing.routed import Routed, answer, at
+from tests.routed import Routed, answer, at
 from tests.routing.scripted import CALL, exchange
 
 MODEL = Model("chat", (at("a"), at("b"), at("c")))

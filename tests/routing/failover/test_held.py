@@ -17,8 +17,8 @@ from llmgateway.catalog.model import Fallbacks, Hedging, Model
 from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Exchange, Reply
 from llmgateway.routing.retry import RetryPolicy
+from tests.routed import FAST, Play, Routed, answer, at
 from tests.routing.failover.test_race import known
-from tests.routing.routed import FAST, Play, Routed, answer, at
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 ONE, TWO = Model("chat", (at("a"),)), Model("chat", (at("a"), at("b")))

@@ -8,7 +8,7 @@ from llmgateway.routing.choosing.routes import Route, Routes
 from llmgateway.routing.failover.patience import Patience
 from llmgateway.routing.health.begun import Begun
 from llmgateway.routing.health.book import HealthBook
-from tests.routing.routed import at
+from tests.routed import at
 
 
 def route_of(hedge: Hedging | None = None) -> tuple[Route, HealthBook]:

@@ -8,7 +8,7 @@ from llmgateway.catalog.model import Hedging, Model
 from llmgateway.errors import UpstreamAuthError, UpstreamError
 from llmgateway.exchange import Complete, Exchange, Reply, Streamed
 from llmgateway.routing.retry import RetryPolicy
-from tests.routing.routed import Routed, answer, at
+from tests.routed import Routed, answer, at
 from tests.routing.scripted import STREAM, exchange, pieces
 
 MODEL = Model("chat", (at("a"), at("b")))

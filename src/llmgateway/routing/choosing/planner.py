@@ -21,10 +21,11 @@ class Planned:
     Args:
         among: Those that passed the filters, in the catalog's order.
 
-    Args of the state: `left` are these; of them `among` may be asked, which are fewer where a client wants it so.
+    Args of the state: `left` are these; of them `among` may be asked, which are fewer where a client wants it so, or
+    where one of them made what is sealed in the call (`is_bound`).
     """
 
-    __slots__ = ("_order", "among", "left", "route", "strategy", "tried", "weighing")
+    __slots__ = ("_order", "among", "is_bound", "left", "route", "strategy", "tried", "weighing")
 
     def __init__(self, route: Route, strategy: Strategy, among: Among, weighing: Weighing) -> None:
         self.route = route
@@ -32,6 +33,7 @@ class Planned:
         self.left = among
         self.among = among
         self.weighing = weighing
+        self.is_bound = False
         self.tried: list[Candidate] = []
         self._order: list[Candidate] | None = None
 
@@ -61,6 +63,8 @@ class Planned:
         total, left = len(self.route.pool.candidates), len(self.left)
         if total == 1:
             return "only deployment"
+        if self.is_bound:
+            return "it made what is sealed in this call"
         dropped = f", {total - left} of {total} cannot be asked" if left < total else f" of {total}"
         if self._order is not None and candidate is not self._order[0] and not self.tried:
             return f"{self.strategy}: those before it have no room{dropped}"
@@ -120,9 +124,12 @@ class Planner:
         if (key := exchange.caller.provider_key) is not None:
             among = [self._with_key(one, key) for one in among]
         weighing = Weighing(wanted.now, route.turn, call.stream, wanted.prompt_tokens, wanted.answer_tokens)
-        if not peek:
-            route.turn += 1
         planned = Planned(route, self.strategy_of(exchange, model.strategy), among, weighing)
+        if exchange.maker is not None and (made := [one for one in among if one.health.id == exchange.maker]):
+            # For all others what is sealed is a mistake in the request.
+            planned.among, planned.is_bound = made, True
+        elif not peek:
+            route.turn += 1
         if exchange.route_ask is not None and exchange.route_ask.alone:
             planned.among = (planned.first(),)
         return planned

@@ -1,0 +1,28 @@
+from llmgateway.exchange import Call, Complete, Exchange
+from llmgateway.gateway.answers.makers import MakersLayer
+from llmgateway.routing.health.book import HealthBook
+from llmgateway.routing.makers import Makers
+from llmgateway.stores.memory.values import MemoryValues
+from tests.deployments import deployment
+from tests.gateway.test_target import Says
+from tests.routing.test_makers import NAME, SIGNED, answered_by
+
+
+async def asked(call: Call) -> Exchange:
+    makers = Makers(MemoryValues(max_bytes=10**6), HealthBook())
+    makers.note(answered_by(deployment("one")), Complete(SIGNED % NAME))
+    exchange = Exchange()
+    assert await MakersLayer(makers, Says("model")).send(exchange, call) == Complete(b"model")
+    return exchange
+
+
+async def test_who_made_what_is_sealed_is_known_before_anybody_chooses() -> None:
+    exchange = await asked(Call("chat", "chat", SIGNED % NAME))
+
+    assert exchange.maker is not None
+    assert exchange.maker.startswith("one/gpt-4o#")
+
+
+async def test_other_calls_pass_as_they_are() -> None:
+    assert (await asked(Call("chat", "chat", b"{}"))).maker is None
+    assert (await asked(Call("embedding", "chat", SIGNED % NAME))).maker is None
