@@ -12,12 +12,22 @@ from llmgateway.catalog.model import Prices
 
 MEASURE = """
 import psutil, time
-import importlib.util, msgspec
+import importlib.util, json, msgspec, pathlib
 from llmgateway.catalog import known
+
+def spent_s(work):
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
 process = psutil.Process()
-before, started = process.memory_info().rss, time.process_time()
-known.known_models()
-print((time.process_time() - started) * 1000, (process.memory_info().rss - before) / 1e6)
+before = process.memory_info().rss
+table_s = spent_s(known.known_models)
+megabytes = (process.memory_info().rss - before) / 1e6
+file = pathlib.Path(importlib.util.find_spec("litellm").origin).parent / known._FILE
+# What Python's own parser takes for the same file, in the same moment: machines differ, and so do their moods.
+unit_s = max(spent_s(lambda: json.loads(file.read_bytes())) for _ in range(3))
+print(table_s / unit_s, megabytes)
 """
 
 
@@ -94,10 +104,10 @@ def test_the_table_costs_little_time_and_memory_and_not_litellms_import() -> Non
         check=True,
         timeout=20,
     )
-    milliseconds, megabytes = map(float, measured.stdout.split())
+    units, megabytes = map(float, measured.stdout.split())
 
     assert megabytes <= 8
-    assert milliseconds <= 150, "60 on a quiet machine"
+    assert units <= 8, "about 2 where both are measured in a quiet moment"
 
 
 def test_an_odd_row_costs_that_row_only() -> None:
