@@ -9,6 +9,7 @@ import re
 from hashlib import blake2b
 from typing import Self
 
+from llmgateway.catalog.model import Deployment
 from llmgateway.exchange import Call, Chunks, Complete, Exchange, Reply
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.stores.base import StoreAwayError, Values
@@ -49,17 +50,19 @@ class Makers:
         """Remember what is sealed in an answer, now or while it passes."""
         if not exchange.attempts or exchange.caller.provider_key is not None:
             return
-        maker = self._book.of(exchange.attempts[-1].deployment).id.encode()
+        maker = exchange.attempts[-1].deployment
         if isinstance(reply, Complete):
             self.keep(reply.body, maker)
         else:
             reply.chunks = NotedChunks(reply.chunks, self, maker)
 
-    def keep(self, answer: bytes, maker: bytes) -> None:
+    def keep(self, answer: bytes, maker: Deployment) -> None:
         """Remember the maker of what is sealed in an answer, or a piece of one."""
-        if holds_sealed(answer):
-            for name in sealed(answer)[-_MOST:]:
-                self._values.put(name, maker, _KEPT_S)
+        # Its id costs more than all else here, and few answers need it.
+        if names := sealed(answer)[-_MOST:]:
+            found = self._book.of(maker).id.encode()
+            for name in names:
+                self._values.put(name, found, _KEPT_S)
 
 
 class NotedChunks:
@@ -67,7 +70,7 @@ class NotedChunks:
 
     __slots__ = ("_chunks", "_maker", "_makers")
 
-    def __init__(self, chunks: Chunks, makers: Makers, maker: bytes) -> None:
+    def __init__(self, chunks: Chunks, makers: Makers, maker: Deployment) -> None:
         self._chunks = chunks
         self._makers = makers
         self._maker = maker
