@@ -18,7 +18,8 @@ RUN groupadd --gid 10001 llmgateway \
     && mkdir -p /data /etc/llmgateway \
     && chown llmgateway:llmgateway /data
 COPY --from=build /opt/llmgateway /opt/llmgateway
-# The address inside the container; publish the port only where the gateway should be reachable.
+# The address inside the container; publish the port only where the gateway should be reachable. A worker listens on
+# 8001 (`llmgateway worker`), and has a check of its own: docker-compose.yml.
 ENV PATH=/opt/llmgateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LLMGATEWAY_HOST=0.0.0.0 \
@@ -27,7 +28,7 @@ ENV PATH=/opt/llmgateway/bin:$PATH \
 WORKDIR /etc/llmgateway
 VOLUME /data
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/live', timeout=2)"]

@@ -33,7 +33,7 @@ worker: $(VENV)/.ready-run ## run a worker for document jobs
 	@exec $(BIN)/llmgateway worker $(ARGS)
 
 services: $(VENV)/.ready-dev ## find or unpack the servers that the tests start
-	@echo "==> looking for Redis, PostgreSQL and Prometheus"
+	@echo "==> looking for Redis, PostgreSQL, RabbitMQ, Prometheus and Chromium"
 	@$(BIN)/python -m tests.services
 
 # The tests start hundreds of processes: none need compile again what another has compiled.

@@ -20,6 +20,10 @@ _PROOFS = ("authorization", "x-api-key", "api-key")
 # Shorter prompts are words that a log line may well hold, such as `hello`.
 _MIN_PROMPT_CHARS = 16
 _LONGEST_READ_BYTES = 64_000
+# Below these everything is a prompt or a document.
+_TEXTS = frozenset(
+    {"messages", "prompt", "input", "content", "instructions", "system_prompt", "user_prompt", "reduce_prompt"}
+)
 _MOST_KEPT_BYTES = 4_000_000
 
 
@@ -81,11 +85,11 @@ class Planted:
 
 
 def _prompts_in(body: Any, *, within: bool = False) -> Iterator[str]:
-    """Yield what a model is asked: all texts of the messages, the prompt and the input."""
+    """Yield what a model is asked: all texts of the messages, prompts and documents."""
     match body:
         case dict():
             for name, value in body.items():
-                yield from _prompts_in(value, within=within or name in {"messages", "prompt", "input"})
+                yield from _prompts_in(value, within=within or name in _TEXTS)
         case list():
             for value in body:
                 yield from _prompts_in(value, within=within)

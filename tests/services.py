@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,19 @@ class ServiceMissingError(RuntimeError):
 class Run:
     """A server's program while a block runs; within it, it can be stopped and started again with what it kept."""
 
-    def __init__(self, command: Sequence[str], folder: Path, ready: Callable[[], bool], user: str | None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        ready: Callable[[], bool],
+        user: str | None,
+        ending: signal.Signals = signal.SIGINT,
+    ) -> None:
         self._command = command
         self._folder = folder
         self._ready = ready
         self._user = user
+        self._ending = ending
         self._program: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -72,7 +80,7 @@ class Run:
         """End it, its connections with it, and wait until it is gone; nothing when it does not run."""
         program, self._program = self._program, None
         if program is not None:
-            stop(program)
+            stop(program, self._ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,11 @@ class Program:
 REDIS = Program("redis-server", "redis-server", ("usr/bin",))
 PROMETHEUS = Program("prometheus", "prometheus", ("usr/bin",))
 POSTGRES = Program("postgres", "postgresql", ("usr/lib/postgresql/*/bin", "usr/local/pgsql/bin"))
+RABBITMQ = Program("rabbitmq-server", "rabbitmq-server", ("usr/lib/rabbitmq/bin",))
+ERLANG = Program("erlexec", "rabbitmq-server", ("usr/lib/erlang/erts-*/bin",))
+CHROMIUM = Program("chromium", "chromium", ("usr/lib/chromium",))
+# What PATH has of these are scripts that want root, and folders of the machine's own.
+BY_PLACE = (RABBITMQ, ERLANG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +135,13 @@ class Found:
     path: Path
     root: Path | None = None
 
-    def command(self, *arguments: str, name: str = "") -> list[str]:
+    def command(self, *arguments: str, name: str = "", environ: Mapping[str, str] | None = None) -> list[str]:
         """Return the command line for it, or for `name` beside it; an unpacked one is shown its libraries."""
         program = str(self.path.with_name(name) if name else self.path)
-        if self.root is None:
-            return [program, *arguments]
-        libraries = ":".join(map(str, sorted(self.root.glob("**/lib/*-linux-*"))))
-        return ["env", f"LD_LIBRARY_PATH={libraries}", program, *arguments]
+        given = dict(environ or {})
+        if self.root is not None:
+            given["LD_LIBRARY_PATH"] = ":".join(map(str, sorted(self.root.glob("**/lib/*-linux-*"))))
+        return [*(["env", *(f"{key}={value}" for key, value in given.items())] if given else []), program, *arguments]
 
 
 @contextmanager
@@ -167,6 +180,63 @@ def postgres_server() -> Iterator[Server]:
 
 
 @contextmanager
+def rabbitmq_server() -> Iterator[Server]:
+    """Run an empty RabbitMQ as whoever runs the tests; everybody may do everything as `guest`, from this machine.
+
+    It can be stopped and started again: same port, same queues. Its `epmd` is its own and ends with it.
+    """
+    rabbitmq, erlang = find(RABBITMQ), find(ERLANG)
+    port, name_port = free_port(), free_port()
+    with workplace() as folder:
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{port}\nlog.console = true\nlog.console.level = error\nlog.file = false\n"
+        )
+        given = rabbitmq_environment(rabbitmq, erlang, folder, name_port)
+        names = erlang.command(name="epmd", environ=given)
+        # What scripts of RabbitMQ would run, without what they look for elsewhere on the machine.
+        command = erlang.command(
+            *("-noinput", "-boot", "start_sasl", "-s", "rabbit", "boot", "+W", "w", "+S", "2:2"),
+            *("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"),
+            *("-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
+            *("-syslog", "logger", "[]", "-syslog", "syslog_error_logger", "false"),
+            environ=given,
+        )
+
+        def takes_logins() -> bool:
+            return speaks(port, b"AMQP\0\0\x09\x01", b"\x01\0\0")
+
+        with (
+            running(names, folder, lambda: listens(name_port), None),
+            running(command, folder, takes_logins, None, signal.SIGTERM) as server,
+        ):
+            yield Server(port, f"amqp://guest:guest@127.0.0.1:{port}/%2F", server)
+
+
+def rabbitmq_environment(rabbitmq: Found, erlang: Found, folder: Path, name_port: int) -> dict[str, str]:
+    """Say where RabbitMQ and Erlang lie, and that all they write goes to `folder`."""
+    (home,) = (rabbitmq.path.parent.parent / "lib").glob("rabbitmq_server-*")
+    return {
+        "HOME": str(folder),  # for the cookie
+        "ROOTDIR": str(erlang.path.parent.parent.parent),
+        "BINDIR": str(erlang.path.parent),
+        "EMU": "beam",
+        "PROGNAME": "erl",
+        "ERL_LIBS": str(home / "plugins"),
+        "ERL_EPMD_PORT": str(name_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "SYS_PREFIX": str(folder),
+        "RABBITMQ_HOME": str(home),
+        "RABBITMQ_PLUGINS_DIR": str(home / "plugins"),
+        "RABBITMQ_NODENAME": "rabbit@localhost",
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_DIST_PORT": str(free_port()),
+    }
+
+
+@contextmanager
 def prometheus_server(config: Path, port: int | None = None) -> Iterator[Server]:
     """Run a Prometheus with an empty store on a configuration; its rule files are found from there.
 
@@ -196,7 +266,7 @@ def find(program: Program, cache: Path = CACHE) -> Found:
     Raises:
         ServiceMissingError: It could be found nowhere.
     """
-    on_path = shutil.which(program.name)
+    on_path = None if program in BY_PLACE else shutil.which(program.name)
     installed = Path(on_path).resolve() if on_path and program is POSTGRES else on_path
     if installed := installed or lies_in(Path("/"), program):
         return Found(Path(installed))
@@ -287,14 +357,18 @@ def workplace() -> Iterator[Path]:
 
 @contextmanager
 def running(
-    command: Sequence[str], folder: Path, ready: Callable[[], bool], user: str | None = SERVICE_USER
+    command: Sequence[str],
+    folder: Path,
+    ready: Callable[[], bool],
+    user: str | None = SERVICE_USER,
+    ending: signal.Signals = signal.SIGINT,
 ) -> Iterator[Run]:
     """Run a server until the block ends.
 
     Raises:
         RuntimeError: It ended or was not ready in time; the message holds the last of what it wrote.
     """
-    server = Run(command, folder, ready, user)
+    server = Run(command, folder, ready, user, ending)
     try:
         server.start()
         yield server
@@ -310,9 +384,9 @@ def wait_until_ready(server: subprocess.Popen[bytes], ready: Callable[[], bool],
         time.sleep(0.02)
 
 
-def stop(server: subprocess.Popen[bytes]) -> None:
-    # SIGINT: Redis leaves at once; PostgreSQL ends its sessions instead of waiting for them.
-    server.send_signal(signal.SIGINT)
+def stop(server: subprocess.Popen[bytes], ending: signal.Signals = signal.SIGINT) -> None:
+    # SIGINT: Redis leaves at once; PostgreSQL ends its sessions instead of waiting for them. Erlang would ask a person.
+    server.send_signal(ending)
     try:
         server.wait(10)
     except subprocess.TimeoutExpired:
@@ -328,6 +402,15 @@ def speaks(port: int, question: bytes, answer: bytes) -> bool:
             return connection.recv(len(answer)) == answer
     except OSError:
         return False
+
+
+def listens(port: int) -> bool:
+    """Tell whether anybody takes connections at `port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:
@@ -351,7 +434,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     """Find or unpack every server."""
-    for program in (REDIS, POSTGRES, PROMETHEUS):
+    for program in (REDIS, POSTGRES, RABBITMQ, ERLANG, PROMETHEUS, CHROMIUM):
         try:
             say(f"  {program.name}: {find(program).path}")
         except ServiceMissingError as error:

@@ -1,5 +1,5 @@
 from llmgateway.api.openapi import openapi_document
-from llmgateway.app import build_gateway
+from llmgateway.engine import build_gateway
 from llmgateway.exchange import Call, Complete, Exchange
 from tests.conftest import Serve
 from tests.upstreams.server import Player

@@ -33,7 +33,7 @@ def test_check_prints_what_is_on_offer_and_never_a_secret(
         **catalog,
         "KEY": "sk-canary",
         "GROK_API_KEY": "xai-canary",
-        "LLMGATEWAY_QUEUE_URL": "redis://localhost:1/0",
+        "LLMGATEWAY_AUDIT__CONTENT": "full",
         "LLMGATEWAY_WORKERS": "2",
     }
 
@@ -45,7 +45,7 @@ def test_check_prints_what_is_on_offer_and_never_a_secret(
     assert "provider: xai: openai wire, key set" in out
     assert "models: chat, demo/echo, demo/summary" in out
     assert "models by name (*): " in out
-    assert "without effect yet: LLMGATEWAY_QUEUE_URL" in out
+    assert "without effect yet: LLMGATEWAY_AUDIT__CONTENT" in out
     assert ":8: integrations" in out
     assert "warning: 2 worker processes without" in out
     assert "providers.bare.api_key: this account has no key" in out
@@ -91,7 +91,9 @@ def test_check_says_what_would_not_be_kept(capsys: pytest.CaptureFixture[str]) -
         (["serve", "--workers", "0"], {}, "LLMGATEWAY_WORKERS"),
         (["serve"], {"LLMGATEWAY_AUTH__MODE": "gateway"}, "LLMGATEWAY_AUTH__GATEWAY_KEYS: needed"),
         (["serve"], {"LLMGATEWAY_NOTHING": "1", "PORT": "x"}, "LLMGATEWAY_NOTHING: there is no such setting"),
-        (["worker"], {}, "no document jobs in this version"),
+        (["worker", "--processes", "0"], {}, "LLMGATEWAY_WORKER_PROCESSES"),
+        (["worker", "--threads", "none"], {"CELERY_WORKERS": "4"}, "LLMGATEWAY_WORKER_THREADS: 'none'"),
+        (["worker", "--port", "99999"], {}, "LLMGATEWAY_WORKER_PORT: '99999'"),
     ],
 )
 def test_what_cannot_be_run_says_why_and_exits_with_2(

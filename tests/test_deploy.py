@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llmgateway.cli import _parser
 from llmgateway.settings import fields, load_settings, name_of
 from llmgateway.telemetry.traces import otlp_settings
 from llmgateway.telemetry.traces.otlp_settings import read_otlp
@@ -24,23 +25,28 @@ MANIFESTS: list[dict[str, Any]] = [
     for document in yaml.safe_load_all(path.read_text())
 ]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-UNIT = (ROOT / "deploy" / "systemd" / "llmgateway.service").read_text()
+GATEWAY, WORKER = "llmgateway", "llmgateway-worker"
+UNITS = {name: (ROOT / "deploy" / "systemd" / f"{name}.service").read_text() for name in (GATEWAY, WORKER)}
 DEFAULTS = load_settings({})
 GRACE_S = DEFAULTS.shutdown_grace_s
 
 
-def manifest(kind: str) -> dict[str, Any]:
-    (found,) = [document for document in MANIFESTS if document["kind"] == kind]
+both = pytest.mark.parametrize("name", [GATEWAY, WORKER])
+
+
+def manifest(kind: str, name: str = GATEWAY) -> dict[str, Any]:
+    named = (name, "llmgateway-catalog")
+    (found,) = [each for each in MANIFESTS if each["kind"] == kind and each["metadata"]["name"] in named]
     return found
 
 
-def pod() -> dict[str, Any]:
-    spec: dict[str, Any] = manifest("Deployment")["spec"]["template"]["spec"]
+def pod(name: str = GATEWAY) -> dict[str, Any]:
+    spec: dict[str, Any] = manifest("Deployment", name)["spec"]["template"]["spec"]
     return spec
 
 
-def container() -> dict[str, Any]:
-    (found,) = pod()["containers"]
+def container(name: str = GATEWAY) -> dict[str, Any]:
+    (found,) = pod(name)["containers"]
     assert isinstance(found, dict)
     return found
 
@@ -48,7 +54,7 @@ def container() -> dict[str, Any]:
 def images() -> Iterator[str]:
     yield from re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     yield from (service["image"] for service in SERVICES.values() if "build" not in service)
-    yield container()["image"]
+    yield from (container(name)["image"] for name in (GATEWAY, WORKER))
 
 
 def test_image_is_built_in_stages_and_runs_as_nobody_special() -> None:
@@ -86,9 +92,12 @@ def test_image_version_is_fixed(image: str) -> None:
     assert re.search(r"\d+\.\d+|\d+-", tag), "say which version"
 
 
+SHOWN = ("prometheus", "grafana", "jaeger")
+
+
 def test_compose_file_has_the_known_parts() -> None:
     assert set(COMPOSE) == {"services", "volumes"}
-    assert set(SERVICES) == {"gateway", "worker", "redis", "postgres", "prometheus", "grafana", "jaeger"}
+    assert set(SERVICES) == {"gateway", "worker", "redis", "rabbitmq", "postgres", *SHOWN}
     mounted = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])}
     assert {name for name in mounted if not name.startswith(".")} == set(COMPOSE["volumes"])
     assert [name for name in mounted if name.startswith(".") and not (ROOT / name).exists()] == []
@@ -101,7 +110,7 @@ def test_compose_service_is_whole(name: str) -> None:
     assert "image" in service
     # The gateway's check is the image's own.
     assert "healthcheck" in service or ("HEALTHCHECK" in DOCKERFILE and "build" in service)
-    assert service["restart"] == ("on-failure:3" if name == "worker" else "unless-stopped")
+    assert service["restart"] == "unless-stopped"
     assert set(service.get("depends_on", [])) <= set(SERVICES)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "only this machine may connect"
 
@@ -118,7 +127,12 @@ def test_compose_service_of_ours_is_closed_in(name: str) -> None:
 def test_compose_starts_the_gateway_and_what_shows_it_by_default() -> None:
     apart = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
 
-    assert apart == {"worker": ["jobs"], "redis": ["jobs", "redis"], "postgres": ["jobs"]}
+    assert apart == {
+        "worker": ["jobs"],
+        "redis": ["jobs", "redis"],
+        "postgres": ["jobs"],
+        "rabbitmq": ["rabbitmq"],
+    }
     # The gateway does not wait for whoever watches it, and none of them needs one that is not started.
     assert "depends_on" not in SERVICES["gateway"]
     assert {other for name in SERVICES for other in SERVICES[name].get("depends_on", []) if name not in apart} & {
@@ -142,7 +156,7 @@ def test_compose_gateway_sends_its_traces_to_jaeger() -> None:
 
 
 def test_settings_in_the_manifests_exist() -> None:
-    text = "\n".join([DOCKERFILE, UNIT, yaml.safe_dump(COMPOSE), yaml.safe_dump_all(MANIFESTS)])
+    text = "\n".join([DOCKERFILE, *UNITS.values(), yaml.safe_dump(COMPOSE), yaml.safe_dump_all(MANIFESTS)])
 
     assert set(re.findall(r"\bLLMGATEWAY_[A-Z_]+[A-Z]", text)) <= {name_of(path) for path, _ in fields()}
 
@@ -163,38 +177,80 @@ def test_kubernetes_pod_has_probes_and_drains() -> None:
     assert waits_s >= here["readinessProbe"]["periodSeconds"] * here["readinessProbe"]["failureThreshold"]
 
 
-def test_kubernetes_pod_is_closed_in_and_bounded() -> None:
-    assert pod()["securityContext"]["runAsNonRoot"] is True
-    assert f"USER {pod()['securityContext']['runAsUser']}:" in DOCKERFILE
-    assert container()["securityContext"] == {
+def test_a_worker_pod_answers_its_probes_and_hands_its_jobs_back() -> None:
+    here = container(WORKER)
+    settings = {entry["name"]: entry["value"] for entry in here["env"]}
+
+    assert here["args"][0] == "worker"
+    assert [port["containerPort"] for port in here["ports"]] == [DEFAULTS.worker_port]
+    assert here["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert pod(WORKER)["terminationGracePeriodSeconds"] > float(settings["LLMGATEWAY_SHUTDOWN_GRACE_S"])
+
+
+def test_the_worker_in_compose_listens_where_it_is_asked_for_its_health_and_figures() -> None:
+    worker = SERVICES["worker"]
+    scraped = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
+    (found,) = [each for job in scraped if job["job_name"] == "worker" for each in job["dns_sd_configs"]]
+
+    assert main_options(worker["command"])["worker_port"] == str(found["port"]) == worker["expose"][0]
+    assert found["names"] == ["worker"]
+    assert f"127.0.0.1:{found['port']}/health/live" in " ".join(worker["healthcheck"]["test"])
+
+
+def main_options(command: list[str]) -> dict[str, Any]:
+    """What the program's command line makes of this."""
+    return vars(_parser().parse_args(command))
+
+
+@both
+def test_kubernetes_pod_is_closed_in_and_bounded(name: str) -> None:
+    assert pod(name)["securityContext"]["runAsNonRoot"] is True
+    assert f"USER {pod(name)['securityContext']['runAsUser']}:" in DOCKERFILE
+    assert container(name)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert set(container()["resources"]["requests"]) == {"cpu", "memory"}
-    assert "memory" in container()["resources"]["limits"]
-    mounts = {mount["name"] for mount in container()["volumeMounts"]}
-    assert mounts == {volume["name"] for volume in pod()["volumes"]}
+    assert set(container(name)["resources"]["requests"]) == {"cpu", "memory"}
+    assert "memory" in container(name)["resources"]["limits"]
+    mounts = {mount["name"] for mount in container(name)["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod(name)["volumes"]}
 
 
-def test_kubernetes_objects_find_each_other() -> None:
-    labels = manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
+@both
+def test_kubernetes_objects_find_each_other(name: str) -> None:
+    labels = manifest("Deployment", name)["spec"]["template"]["metadata"]["labels"]
 
-    assert manifest("Service")["spec"]["selector"] == labels
-    assert manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
-    assert manifest("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
-    (catalog,) = [volume["configMap"]["name"] for volume in pod()["volumes"] if "configMap" in volume]
+    assert manifest("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == labels
+    assert manifest("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"] == labels
+    (catalog,) = [volume["configMap"]["name"] for volume in pod(name)["volumes"] if "configMap" in volume]
     assert manifest("ConfigMap")["metadata"]["name"] == catalog
-    assert manifest("PodDisruptionBudget")["spec"]["minAvailable"] < manifest("Deployment")["spec"]["replicas"]
+    replicas = manifest("Deployment", name)["spec"]["replicas"]
+    assert manifest("PodDisruptionBudget", name)["spec"]["minAvailable"] < replicas
+    # Requests go to the gateway's pods alone.
+    assert (manifest("Service")["spec"]["selector"] == labels) is (name == GATEWAY)
 
 
-def test_systemd_unit_waits_for_running_answers() -> None:
-    timeout = re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
+@both
+def test_systemd_unit_waits_for_what_is_running(name: str) -> None:
+    unit = UNITS[name]
+    timeout = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    command = re.search(r"^ExecStart=/opt/llmgateway/.venv/bin/llmgateway (.+)$", unit, re.MULTILINE)
 
     assert timeout
     assert int(timeout[1]) > GRACE_S
-    assert "DynamicUser=yes" in UNIT
-    assert "ExecReload=/bin/kill -HUP $MAINPID" in UNIT
+    assert "DynamicUser=yes" in unit
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+    assert command
+    assert main_options(command[1].split())["command"] == ("serve" if name == GATEWAY else "worker")
+
+
+def test_both_systemd_units_are_the_same_user_who_owns_what_they_share() -> None:
+    # Without another name a dynamic user has the unit's.
+    assert "User=llmgateway\n" in UNITS[WORKER]
+    for unit in UNITS.values():
+        assert "StateDirectory=llmgateway\n" in unit
+        assert "LLMGATEWAY_DATA_DIR=/var/lib/llmgateway\n" in unit
 
 
 def test_caddy_passes_chunks_at_once_and_waits_longer_than_the_gateway() -> None:
@@ -215,10 +271,11 @@ def test_caddy_keeps_what_is_for_operators_inside() -> None:
     assert caddyfile.index("handle @operators") < caddyfile.index("reverse_proxy")
 
 
-def test_kubernetes_lets_prometheus_scrape() -> None:
-    template = manifest("Deployment")["spec"]["template"]
-    ports = [str(port["containerPort"]) for port in container()["ports"]]
-    entering = [who for rule in manifest("NetworkPolicy")["spec"]["ingress"] for who in rule["from"]]
+@both
+def test_kubernetes_lets_prometheus_scrape(name: str) -> None:
+    template = manifest("Deployment", name)["spec"]["template"]
+    ports = [str(port["containerPort"]) for port in container(name)["ports"]]
+    entering = [who for rule in manifest("NetworkPolicy", name)["spec"]["ingress"] for who in rule["from"]]
 
     assert template["metadata"]["annotations"] == {
         "prometheus.io/scrape": "true",
@@ -230,14 +287,13 @@ def test_kubernetes_lets_prometheus_scrape() -> None:
 
 def test_data_has_a_place_that_outlives_the_process() -> None:
     settings = {entry["name"]: entry["value"] for entry in container()["env"]}
-    mounted = {mount["mountPath"] for mount in container()["volumeMounts"]}
+    mounted = {mount["mountPath"] for name in (GATEWAY, WORKER) for mount in container(name)["volumeMounts"]}
     data_dir = re.search(r"LLMGATEWAY_DATA_DIR=(\S+)", DOCKERFILE)
 
     assert data_dir
     assert settings.get("LLMGATEWAY_DATA_DIR", data_dir[1]) in mounted
-    assert f"gateway-data:{data_dir[1]}" in SERVICES["gateway"]["volumes"]
-    assert "LLMGATEWAY_DATA_DIR=/var/lib/llmgateway" in UNIT
-    assert "StateDirectory=llmgateway" in UNIT
+    for name in ("gateway", "worker"):
+        assert f"gateway-data:{data_dir[1]}" in SERVICES[name]["volumes"]
 
 
 def test_monitoring_files_fit_together() -> None:

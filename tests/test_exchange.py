@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Left, Sensitivity, Usage, usd
+from llmgateway.exchange import Attempt, Call, Complete, Exchange, Header, Left, Sensitivity, Usage
 from tests.deployments import deployment
 
 NAMES = st.text(max_size=400) | st.text(alphabet="\r\n\x00\x7f\x85\u2028 ab:é😀", max_size=20)
@@ -124,14 +124,6 @@ def test_a_whole_answer_says_what_it_cost() -> None:
     assert headers_of(asked(provider="main", upstream_model="m", cost_usd=0.00123))["x-cost-usd"] == "0.00123"
     assert "x-cost-usd" not in headers_of(asked(cost_usd=None))
     assert "x-cost-usd" not in headers_of(asked(cost_usd=0.5, stream=True)), "not known when its headers go out"
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [(0.0, "0"), (1e-9, "0.000000001"), (1e-10, "0"), (0.000075, "0.000075"), (12.5, "12.5"), (1e6, "1000000")],
-)
-def test_an_amount_has_no_exponent(amount: float, text: str) -> None:
-    assert usd(amount) == text
 
 
 def test_an_attempt_names_its_deployment() -> None:

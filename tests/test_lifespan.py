@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import io
 import os
 import signal
+import sys
 from pathlib import Path
 
 import anyio
@@ -10,7 +12,7 @@ from anyio.abc import TaskGroup
 from starlette.types import Message, Receive, Scope, Send
 
 from llmgateway.catalog.source import CatalogSource
-from llmgateway.lifespan import Application, State
+from llmgateway.lifespan import Application, State, settle
 from llmgateway.telemetry.logs import LineSink, build_logger
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
@@ -129,3 +131,15 @@ async def test_what_was_opened_is_closed_when_something_beside_the_requests_fail
         await application({"type": "lifespan"}, receive, send)
 
     assert closed == ["closed"]
+
+
+def test_a_thread_that_cuts_a_document_lets_the_event_loop_have_its_turn_soon() -> None:
+    interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        settle()
+
+        assert sys.getswitchinterval() == pytest.approx(0.001)
+    finally:
+        sys.setswitchinterval(interval_s)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()

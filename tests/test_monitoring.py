@@ -16,6 +16,7 @@ import yaml
 
 from llmgateway.telemetry.metrics.families import FAMILIES, GENAI, Family
 from tests import services
+from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire
@@ -50,6 +51,7 @@ NOT_PROVOKED = {
     "llm_hedges_total": "a second deployment is asked only after many calls have shown how long they take",
     'llm_rescues_total{result="failed"}': "what rescues is well",
 }
+SERVICE = "summarize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ def test_document_has_every_attribute_of_a_span_and_no_other() -> None:
         name for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", row)
     }
     names = r'"((?:gen_ai|llmgateway|http|url|server|error)\.[a-z_.]+)"'
-    sources = (ROOT / "src" / "llmgateway" / "telemetry" / "traces").glob("*.py")
+    package = ROOT / "src" / "llmgateway"
+    sources = [*(package / "telemetry" / "traces").glob("*.py"), package / "jobs" / "telling.py"]
 
     assert told == {name for path in sources for name in re.findall(names, path.read_text())}
 
@@ -293,6 +296,8 @@ def configuration(gateway_url: str, own_port: int) -> str:
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(ROOT / path) for path in config["rule_files"]]
     hosts = {"gateway:8000": gateway_url.removeprefix("http://"), "127.0.0.1:9090": f"127.0.0.1:{own_port}"}
+    # The gateway runs its jobs itself.
+    config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] != "worker"]
     for job in config["scrape_configs"]:
         for static in job["static_configs"]:
             static["targets"] = [hosts[target] for target in static["targets"]]
@@ -372,6 +377,24 @@ async def leave(gateway: Running, player: Player, *, pieces: int) -> None:
     await player.until(lambda: len(player.cancels) > left)
 
 
+async def run_job(gateway: Running) -> list[int]:
+    """Run a document service as a model; gives the statuses of its calls of models, and its own."""
+    status = await call(gateway, f"service/{SERVICE}")
+    (job, *_) = (await gateway.client.get("/api/v1/jobs", params={"page_size": 1})).json()["items"]
+    passes = (await gateway.client.get(f"/api/v1/jobs/{job['id']}/metrics")).json()["passes"]
+    assert passes
+    return [status, *(200 for _ in passes)]
+
+
+async def choose_model(gateway: Running) -> None:
+    """Let the service ask a provider whose price is known."""
+    await ready(gateway)
+    service = (await gateway.client.get(f"/api/v1/services/{SERVICE}")).json()
+    path = f"/api/v1/flavors/{service['default_flavor_id']}"
+    changed = await gateway.client.patch(path, json={"model": "chat"})
+    assert changed.status_code == 200, changed.text
+
+
 async def wave(gateway: Running, upstreams: Upstreams) -> dict[int, int]:
     """Make one of everything. Returns how many calls ended with which status."""
     statuses = [await call(gateway, model, stream=stream) for model in ("chat", "local") for stream in (False, True)]
@@ -382,6 +405,7 @@ async def wave(gateway: Running, upstreams: Upstreams) -> dict[int, int]:
     statuses += [await call(gateway, model) for model in ("paired", "replaced")]
     statuses += [await call(gateway, model) for model in ("broken", "limiting", "absent", "no-such-model")]
     statuses += [await call(gateway, "limited") for _ in range(2)]
+    statuses += await run_job(gateway)
     await leave(gateway, upstreams.main, pieces=2)
     await leave(gateway, upstreams.main, pieces=0)
     statuses += [499, 499]
@@ -400,13 +424,13 @@ async def make_traffic(gateway: Running, upstreams: Upstreams, prometheus: Prome
 
 
 async def faults_of_panels(prometheus: Prometheus) -> list[str]:
-    """Name every query of a panel that gives nothing, or no number outside the dashboard of jobs."""
+    """Name every query of a panel that gives nothing, or no number."""
     faults = []
     for query in PANEL_QUERIES:
         values = [series["value"][1] for series in await prometheus.ask(query.put_in())]
         if not values:
             faults.append(f"{query.place}: empty")
-        elif set(values) == {"NaN"} and not query.place.startswith("jobs: "):
+        elif set(values) == {"NaN"}:
             faults.append(f"{query.place}: no number")
     return faults
 
@@ -425,6 +449,7 @@ async def test_every_panel_shows_something_after_traffic_with_a_failing_provider
 ) -> None:
     settings = {"limits__enabled": True, "limits__requests_per_minute": 100_000, "limits__burst": 10_000}
     g = await gateway(upstreams.catalog(), retry__max_retries=1, **settings)
+    await choose_model(g)
     port = services.free_port()
     config = tmp_path / "prometheus.yml"
     config.write_text(configuration(g.url, port))
@@ -439,6 +464,7 @@ async def test_every_panel_shows_something_after_traffic_with_a_failing_provider
                 await prometheus.ask(query.put_in())
             await assert_that_the_cause_is_seen(prometheus, statuses)
             await assert_that_nothing_is_lost(prometheus, sum(statuses.values()))
+            await assert_that_jobs_are_counted_once(prometheus)
             rules = (await client.get(f"{server.url}/api/v1/rules")).json()["data"]["groups"]
             assert {rule["health"] for group in rules for rule in group["rules"]} <= {"ok", "unknown"}
             assert await prometheus.number("count(up == 1)") == 2
@@ -459,6 +485,20 @@ async def assert_that_the_cause_is_seen(prometheus: Prometheus, statuses: dict[i
     failing = await prometheus.ask('sum by (provider) (llm_attempts_total{outcome=~"provider_.+"}) > 0')
     assert {"broken", "absent", "limiting"} <= {series["metric"]["provider"] for series in failing}
     assert "main" not in {series["metric"]["provider"] for series in failing}
+
+
+async def assert_that_jobs_are_counted_once(prometheus: Prometheus) -> None:
+    """What a job takes is told by service, and is in the sums of all calls once: as its calls', not its request's."""
+    told = f'service="{SERVICE}"'
+    assert await prometheus.number(f'sum(llm_jobs_total{{{told},outcome="completed"}})') == 3
+    assert await prometheus.number(f'sum(llm_jobs_total{{{told},outcome="failed"}})') == 0
+    assert await prometheus.number(f"sum(llm_job_wait_seconds_count{{{told}}})") == 3
+    assert await prometheus.number(f"sum(llm_job_passes_total{{{told}}})") >= 3
+    assert await prometheus.number(f'sum(llm_job_tokens_total{{{told},organization="none"}})') > 0
+    assert await prometheus.number(f"sum(llm_job_cost_usd_total{{{told}}})") > 0
+    for name in ("llm_tokens_total", "llm_cost_usd_total", "llm_price_unknown_total"):
+        assert await prometheus.number(f'sum({name}{{model=~"service/.*"}})') == 0
+    assert await prometheus.number("sum(max by (priority) (llm_queue_depth)) + sum(llm_jobs_running)") == 0
 
 
 async def assert_that_nothing_is_lost(prometheus: Prometheus, calls: int) -> None:

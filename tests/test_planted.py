@@ -108,12 +108,10 @@ async def test_pitfalls_099_and_135_no_way_of_failing_tells_a_key_or_a_prompt(ga
 async def test_a_bug_tells_its_traceback_without_a_key(gateway: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     served = await gateway()
 
-    class Broken:
-        @property
-        def current(self) -> object:
-            raise LookupError(f"headers: {{'authorization': 'Bearer {PLAIN}', 'x-api-key': 'sk-ant-upstream'}}")
+    def broken(*_: object, **__: object) -> None:
+        raise LookupError(f"headers: {{'authorization': 'Bearer {PLAIN}', 'x-api-key': 'sk-ant-upstream'}}")
 
-    monkeypatch.setattr(served.app.state, "catalog", Broken())
+    monkeypatch.setattr("llmgateway.api.models.select", broken)
     answer = await served.client.get("/v1/models")
 
     line = await served.logged("unexpected_error")

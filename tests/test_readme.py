@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from llmgateway.catalog.providers import Provider, providers
 from scripts.try_providers import TRIALS
+from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.e2e.made_keys import ADMIN_KEY, make_key
 
@@ -39,9 +41,17 @@ def variables_of(row: Provider) -> set[str]:
     return {*row.key_env, *row.address_env, *row.login_env, *options}
 
 
+def document_curls() -> list[list[str]]:
+    """Every curl example of the section on documents: its arguments."""
+    section = README.partition("\n## Documents\n")[2].partition("\n## ")[0]
+    return [shlex.split(line)[1:] for line in re.findall(r"^curl .+$", section, re.MULTILINE)]
+
+
 def test_examples_are_there() -> None:
-    assert len(blocks("python")) == 2
-    assert len(curls()) == README.count("curl ") == 5
+    assert len(blocks("python")) == 3
+    assert len(curls()) == 5
+    assert len(document_curls()) == 5
+    assert README.count("curl ") == 10
     assert len(TABLE) == 11
 
 
@@ -81,8 +91,57 @@ async def test_openai_example_prints_the_answer_twice(gateway: Serve) -> None:
     assert ran.stdout.decode().split() == ["Hello,", "gateway!"] * 2
 
 
+async def test_document_of_the_example_is_planned_run_watched_read_and_paid_for(gateway: Serve) -> None:
+    served = await gateway()
+    await ready(served)
+    written = re.findall(r"^printf '(.+)' > meeting.txt$", README, re.MULTILINE)[0].replace("\\n", "\n")
+    asked, job_id = [], ""
+    for arguments in document_curls():
+        flags = [one for one in arguments if not one.startswith("http")]
+        (url,) = [one.removeprefix(ADDRESS) for one in arguments if one.startswith(ADDRESS)]
+        if "-F" in flags:
+            assert flags == ["-F", "file=@meeting.txt"]
+            answer = await served.client.post(url, files={"file": ("meeting.txt", written.encode())})
+            job_id = answer.json().get("job_id", "")
+        else:
+            answer = await served.client.get(url.replace("$JOB", job_id))
+        assert answer.status_code in {200, 202}, answer.text
+        asked.append(answer)
+
+    plan, accepted, events, result, metrics = asked
+    assert (plan.json()["valid"], plan.json()["estimated_cost"]) == (True, {"low": 0.0, "high": 0.0})
+    assert plan.json()["calls"] == len(metrics.json()["passes"])
+    assert accepted.status_code == 202
+    assert "event: complete" in events.text
+    assert "We ship on Friday." in result.text
+    assert metrics.json()["totals"]["cost"] == 0
+
+
+async def test_documents_example_prints_minutes_and_says_who_wrote_them(gateway: Serve, tmp_path: Path) -> None:
+    served = await gateway()
+    await ready(served)
+    (tmp_path / "meeting.txt").write_text("Ada: We ship on Friday.\nBen: Then I write the notes today.\n")
+
+    example = blocks("python")[1].replace(ADDRESS, served.url)
+    ran = await anyio.run_process([sys.executable, "-c", example], cwd=tmp_path)
+
+    assert "We ship on Friday." in ran.stdout.decode()
+    assert "demo model" in ran.stdout.decode()
+
+
+async def test_services_that_are_named_are_there(gateway: Serve) -> None:
+    served = await gateway()
+    await ready(served)
+    section = README.partition("\n## Documents\n")[2].partition("A run is a **job**")[0]
+
+    listed = (await served.client.get("/api/v1/services")).json()["items"]
+
+    routes = {service["route"] for service in listed}
+    assert set(re.findall(r"`([\w-]+)`", section)) | {"meeting-minutes"} == routes
+
+
 async def test_example_without_a_server_prints_the_answer(tmp_path: Path) -> None:
-    ran = await anyio.run_process([sys.executable, "-c", blocks("python")[1]], cwd=tmp_path)
+    ran = await anyio.run_process([sys.executable, "-c", blocks("python")[2]], cwd=tmp_path)
 
     assert ran.stdout.decode() == "Hello, gateway!"
 

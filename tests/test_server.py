@@ -1,8 +1,10 @@
 import json
 import os
+import pickle
 import resource
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -11,6 +13,7 @@ import pytest
 from llmgateway.answering import Protocol
 from llmgateway.server import bind, configuration, make_workers_folder, raise_file_limit
 from llmgateway.settings import load_settings
+from llmgateway.worker import create_child_app
 
 
 def test_the_socket_names_its_protocol_so_that_small_answers_are_not_held_back() -> None:
@@ -60,6 +63,27 @@ def test_figures_of_servers_that_are_gone_are_removed(tmp_path: Path) -> None:
 
     assert sorted(workers.iterdir()) == sorted([lives, own, elsewhere])
     assert list(own.iterdir()) == []
+
+
+async def test_a_worker_whose_port_is_taken_says_which_setting_names_another(tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        ran = await anyio.run_process(
+            [sys.executable, "-m", "llmgateway", "worker", "--port", port], cwd=tmp_path, check=False
+        )
+
+    (line,) = [json.loads(line) for line in ran.stdout.splitlines() if b"cannot_listen" in line]
+    assert ran.returncode == 1
+    assert "LLMGATEWAY_WORKER_PORT" in line["reason"]
+
+
+def test_worker_processes_are_handed_the_environment_they_need() -> None:
+    made = partial(create_child_app, {"LLMGATEWAY_WORKER_THREADS": "3"})
+
+    config = configuration(made, load_settings({"LLMGATEWAY_WORKERS": "4"}), workers=2)
+
+    assert (config.factory, config.workers) == (True, 2)
+    assert pickle.loads(pickle.dumps(config.app)).args == made.args  # noqa: S301  as the server hands it to its processes
 
 
 async def test_a_data_folder_that_cannot_be_written_ends_the_start_with_its_name(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pika  # type: ignore[import-untyped]
+import psutil
 import pytest
 import redis
 
@@ -57,6 +59,24 @@ def test_postgres_server_that_is_stopped_cuts_off_whoever_is_connected() -> None
 
         with connection.makefile("rb") as stream:
             assert b"terminating connection" in stream.read()
+
+
+def test_rabbitmq_server_passes_a_message_on_this_machine_only_and_leaves_nothing_running() -> None:
+    with services.rabbitmq_server() as server:
+        with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.queue_declare("queue", durable=True)
+            channel.basic_publish("", "queue", b"hello")
+            assert channel.basic_get("queue", auto_ack=True)[2] == b"hello"
+
+        programs = [each for each in psutil.Process().children(recursive=True) if each.name() in {"epmd", "beam.smp"}]
+        sockets = [each for program in programs for each in program.net_connections("inet")]
+        listening = {each.laddr for each in sockets if each.status == psutil.CONN_LISTEN}
+        assert ("127.0.0.1", server.port) in listening
+        assert {address[0] for address in listening} <= {"127.0.0.1", "::1"}
+    assert not services.listens(server.port)
+    assert psutil.wait_procs(programs, 5)[1] == []
 
 
 def test_prometheus_server_runs_on_the_given_configuration_and_ends_with_its_block(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Caller(Struct, frozen=True, kw_only=True):
         models: Globs of the models it may use; `None` is all.
         tier: The catalog's tier whose limits hold where `limits` says nothing; `None` is the default one.
         strategy: How its calls choose among a model's deployments; `None` is as the catalog says.
+        most_urgent: The most urgent priority of jobs that it may ask for; a flavor may have a more urgent one itself.
         provider: LiteLLM's name of the provider whose key came, for kind `provider`.
         provider_key: That key; used for this one call and kept nowhere.
     """
@@ -50,6 +51,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     organization_limits: Limits | None = None
     organization_budget: Budget | None = None
     strategy: Strategy | None = None
+    most_urgent: int = 3
     provider: str | None = None
     provider_key: str | None = None
 

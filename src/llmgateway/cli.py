@@ -44,10 +44,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return _check(environ)
     if options.command == "migrate":
         return _migrate(environ)
-    if options.command in {"keys", "audit"}:
-        return _ask_keys(options, environ)
-    print("llmgateway worker: no document jobs in this version; `llmgateway serve` needs no worker", file=sys.stderr)
-    return _WRONG_USE
+    if options.command == "worker":
+        return _work(options, environ)
+    return _ask_keys(options, environ)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="read settings and catalog, and print what is wrong and what is on offer")
     commands.add_parser("migrate", help="bring the database to this version, as `serve` does by itself")
     add_commands(commands)
-    commands.add_parser("worker", help="run document jobs")
+    worker = commands.add_parser("worker", help="run document jobs; serves its health and its figures")
+    worker.add_argument("--processes", dest="worker_processes", help=f"instead of {name_of('worker_processes')}")
+    worker.add_argument("--threads", dest="worker_threads", help=f"instead of {name_of('worker_threads')}")
+    worker.add_argument("--host", help=f"instead of {name_of('host')}")
+    worker.add_argument("--port", dest="worker_port", help=f"instead of {name_of('worker_port')}")
     return parser
 
 
@@ -113,7 +116,7 @@ def _faults_of_parts(settings: Settings) -> list[str]:
 def _overridden(environ: Mapping[str, str], options: argparse.Namespace | None) -> dict[str, str]:
     """Put the command line's settings before the environment's, whatever name those have."""
     merged = dict(environ)
-    for path in ("host", "port", "workers"):
+    for path in ("host", "port", "workers", "worker_port", "worker_processes", "worker_threads"):
         value = getattr(options, path, None)
         if value is not None:
             for other in OTHER_NAMES.get(path, {}):
@@ -124,14 +127,31 @@ def _overridden(environ: Mapping[str, str], options: argparse.Namespace | None) 
 
 def _serve(options: argparse.Namespace, environ: Mapping[str, str] | None) -> int:
     read = _Read(environ, options)
-    if read.faults or read.settings is None or read.catalog is None:
-        _print_all("fault", read.faults, sys.stderr)
-        print("llmgateway: not started; `llmgateway check` says the same and more", file=sys.stderr)
+    if (settings := _right(read)) is None:
         return _WRONG_USE
     # Seconds of imports that `check` has no use for.
     from llmgateway.server import serve
 
-    return serve(read.settings, read.environ, reload=options.reload)
+    return serve(settings, read.environ, reload=options.reload)
+
+
+def _work(options: argparse.Namespace, environ: Mapping[str, str] | None) -> int:
+    read = _Read(environ, options)
+    if (settings := _right(read)) is None:
+        return _WRONG_USE
+    # As for `serve`.
+    from llmgateway.server import serve_worker
+
+    return serve_worker(settings, read.environ)
+
+
+def _right(read: _Read) -> Settings | None:
+    """Give the settings when all is right; prints all faults otherwise."""
+    if not read.faults and read.catalog is not None:
+        return read.settings
+    _print_all("fault", read.faults, sys.stderr)
+    print("llmgateway: not started; `llmgateway check` says the same and more", file=sys.stderr)
+    return None
 
 
 def _check(environ: Mapping[str, str] | None) -> int:

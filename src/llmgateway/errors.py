@@ -14,7 +14,9 @@ The tree::
     │   ├── RequestTooLargeError       413
     │   ├── AuthenticationError        401  no key, or none that is known
     │   ├── PermissionDeniedError      403  this key may not do this
-    │   └── ConflictError              409  there is one of that name, or with that key, already
+    │   ├── ConflictError              409  there is one of that name, or with that key, already
+    │   ├── DocumentError              400  a document, its service or flavor: `code` says what is wrong
+    │   └── UnprocessableError         422  fields of a document service's body; `details.errors` has each
     ├── RateLimitedError               429  a limit of this gateway
     ├── BudgetSpentError               429  the caller's money is spent: a repeat does not help
     ├── ClientGoneError                499  only in the log: nobody is left to read it
@@ -24,6 +26,8 @@ The tree::
     ├── KeysAwayError                  503  whose key it is cannot be found out now
     ├── LimitsAwayError                503  the counters are away, and a setting says not to guess
     ├── ProviderTimeoutError           504  the deadline passed
+    ├── JobFailedError                 502  the job behind a virtual model failed; `code` is its fault's
+    ├── JobRunningError                504  the deadline passed, and the job goes on; `details.job_id` is its id
     └── UpstreamError                  502  the provider failed: a retry or another deployment may help
         ├── UpstreamRejectedError      4xx  the provider refuses the request itself
         ├── UpstreamRateLimitedError   429
@@ -43,9 +47,12 @@ __all__ = [
     "ClientGoneError",
     "ConflictError",
     "ContextLengthError",
+    "DocumentError",
     "GatewayError",
     "InvalidJSONError",
     "InvalidRequestError",
+    "JobFailedError",
+    "JobRunningError",
     "KeysAwayError",
     "LedgerAwayError",
     "LimitsAwayError",
@@ -60,6 +67,7 @@ __all__ = [
     "RateLimitedError",
     "RequestTooLargeError",
     "ShuttingDownError",
+    "UnprocessableError",
     "UnsupportedParameterError",
     "UpstreamAuthError",
     "UpstreamError",
@@ -190,6 +198,24 @@ class ConflictError(InvalidRequestError):
     should_retry = False
 
 
+class DocumentError(InvalidRequestError):
+    """A document that cannot be read, or a service or flavor that cannot be run with it; `code` says what.
+
+    `flavor_inactive`, `no_default_flavor`, `context_exceeded`, `fallback_flavor_not_found`, `fallback_flavor_inactive`,
+    `fallback_context_exceeded`, `empty_input`, `unsupported_file`, `prompt_invalid`.
+    """
+
+    code = "document_invalid"
+
+
+class UnprocessableError(InvalidRequestError):
+    """A body whose fields are wrong, under /api/v1; `details.errors` has `loc` and `msg` of each."""
+
+    status = 422
+    code = "validation_error"
+    should_retry = False
+
+
 class RateLimitedError(GatewayError):
     """A limit of this gateway, never of a provider; `details.rule` names it."""
 
@@ -261,6 +287,24 @@ class ProviderTimeoutError(GatewayError):
     status = 504
     type = "timeout_error"
     code = "provider_timeout"
+
+
+class JobFailedError(GatewayError):
+    """The job behind a virtual model has ended without a result; `details.job_id` can be resumed, not repeated."""
+
+    status = 502
+    type = "job_error"
+    code = "job_failed"
+    should_retry = False
+
+
+class JobRunningError(GatewayError):
+    """The time for the request is over before its job is: the job goes on, and `details.job_id` says where to look."""
+
+    status = 504
+    type = "timeout_error"
+    code = "job_running"
+    should_retry = False
 
 
 class UpstreamError(GatewayError):

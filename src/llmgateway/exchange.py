@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from llmgateway.caller import ANYONE, CacheAsk, Caller, RouteAsk
 from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
+from llmgateway.headers import one_line, usd
 from llmgateway.ids import new_id
 
 Operation = Literal["chat", "completion", "embedding"]
@@ -287,12 +288,16 @@ class Exchange(Struct):
     task: str | None = None  # routing/auto: what kind of task this is
     others: tuple[str, ...] = ()  # routing/auto: names of models that may answer instead
     route_reason: str | None = None  # routing
+    job_s: float = 0.0  # gateway/virtual: seconds in which a job worked for it
     provider: str | None = None  # routing: who really answered
     upstream_model: str | None = None  # routing: the name that was sent on
     attempts: list[Attempt] = field(default_factory=list)  # routing
     usage: Usage | None = None  # routing: of all attempts together; `None` while nobody told or counted it
     cost_usd: float | None = None  # routing; `None` as long as the usage or the price is unknown
-    events: list[Event] = field(default_factory=list)  # whoever made it happen
+    events: list[Event] = field(default_factory=list)  # whoever made it happen, by `note`
+    listener: Callable[[Event], None] | None = None  # jobs: hears of each event as it happens
+    for_job: bool = False  # jobs: nobody holds a line for it, so it is tried again for longer
+    may_administer: bool = False  # middleware/auth: the admin key, or a person at the machine where nobody has keys
     reply: Reply | None = None  # gateway
     status: int | None = None  # middleware/observe: the HTTP status that went out
     error_code: str | None = None  # middleware/errors, api/replies (after the first byte)
@@ -302,6 +307,12 @@ class Exchange(Struct):
     # middleware/disconnect, middleware/inflight, api/replies.
     cancelled_by: GatewayError | None = None
 
+    def note(self, event: Event) -> None:
+        """Write down that something happened, and tell whoever listens."""
+        self.events.append(event)
+        if self.listener is not None:
+            self.listener(event)
+
     @property
     def is_late(self) -> bool:
         """Whether the time that it may take is over, or as good as."""
@@ -309,8 +320,8 @@ class Exchange(Struct):
 
     @property
     def upstream_s(self) -> float:
-        """Seconds spent waiting for upstreams so far."""
-        return upstream_s(self.attempts, time.perf_counter())
+        """Seconds spent waiting for upstreams, or for a job, so far."""
+        return upstream_s(self.attempts, time.perf_counter()) + self.job_s
 
     def headers(self) -> list[Header]:
         """What a client may know of a model call so far, as response headers (times in milliseconds)."""
@@ -329,7 +340,7 @@ class Exchange(Struct):
         if self.provider is not None and self.upstream_model is not None:
             model = (self.reply.model if self.reply else None) or self.upstream_model
             headers.append((b"x-provider", self.provider.encode("ascii", "replace")))
-            headers.append((b"x-model", _one_line(model)))
+            headers.append((b"x-model", one_line(model)))
         if self.cost_usd is not None and not self.stream:
             headers.append((b"x-cost-usd", usd(self.cost_usd).encode()))
         if self.reply is not None:
@@ -379,16 +390,3 @@ def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
 
 def _sensitivity_shown(found: Sensitivity) -> bytes:
     return f"score={found.score:.2f}; categories={','.join(found.categories) or 'none'}; action={found.action}".encode()
-
-
-def usd(amount: float) -> str:
-    """Write an amount to the billionth of a dollar, without an exponent: tokens cost millionths."""
-    return f"{amount:.9f}".rstrip("0").rstrip(".") or "0"
-
-
-def _one_line(text: str) -> bytes:
-    """Make a header value of a name that a provider reported."""
-    text = text[:200]
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(char if " " <= char <= "~" else "?" for char in text)
-    return text.encode()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,13 @@ from llmgateway.middleware.inflight import Running
 
 # A relayed call leaves no cycles: looking for them after every 700 allocations, as Python does, finds nothing.
 _ALLOCATIONS = 20_000
+# A thread that cuts a long document lets the event loop have its turn after so long, not after 5 ms as Python does: a
+# request needs several turns.
+_SWITCH_S = 0.001
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(slots=True)
@@ -28,6 +36,7 @@ class State:
     logger: FilteringBoundLogger
     catalog: CatalogSource
     grace_s: float
+    told: Callable[[], None] = _nobody  # that it drains
     running: Running = field(default_factory=Running)
     draining: bool = False
 
@@ -35,6 +44,7 @@ class State:
         """Be ready for nothing new; when the grace is over, end what still runs."""
         if not self.draining:
             self.draining = True
+            self.told()
             self.logger.info("draining", running=len(self.running.tasks), grace_s=self.grace_s)
             asyncio.get_running_loop().call_later(self.grace_s, self._end)
 
@@ -50,19 +60,35 @@ class Application:
         stack: Serves requests.
         beside: Starts what runs beside them.
         close: Gives back what was opened.
+        leave: Ends in order what runs beside the requests, while what it needs still runs.
+        sockets: Serves WebSockets; `None` refuses them.
     """
 
     def __init__(
-        self, stack: ASGIApp, state: State, beside: Callable[[TaskGroup], None], close: Callable[[], Awaitable[None]]
+        self,
+        stack: ASGIApp,
+        state: State,
+        beside: Callable[[TaskGroup], None],
+        close: Callable[[], Awaitable[None]],
+        *,
+        leave: Callable[[], Awaitable[None]] | None = None,
+        sockets: ASGIApp | None = None,
     ) -> None:
         self._stack = stack
+        self._sockets = sockets
         self.state = state
         self._beside = beside
         self._close = close
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            if self._sockets is None:
+                await send({"type": "websocket.close"})
+            else:
+                await self._sockets(scope, receive, send)
         else:
             await self._stack(scope, receive, send)
 
@@ -74,6 +100,8 @@ class Application:
                     self._beside(group)
                     await send({"type": "lifespan.startup.complete"})
                     await receive()
+                    if self._leave is not None:
+                        await self._leave()
                     group.cancel_scope.cancel()
         finally:
             await self._close()
@@ -81,7 +109,8 @@ class Application:
 
 
 def settle() -> None:
-    """Keep the collector from walking, again and again, over what lives as long as the process."""
+    """Keep the collector from walking, again and again, over what lives as long as the process; and threads brief."""
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, 20, 50)

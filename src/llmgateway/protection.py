@@ -31,6 +31,7 @@ from llmgateway.gateway.layers.sensitivity import SensitivityLayer
 from llmgateway.gateway.rules import RuleBook
 from llmgateway.gateway.spending import Spending
 from llmgateway.gateway.target import Layer, Target, wrap
+from llmgateway.jobs.services import Services
 from llmgateway.keys.directory import Directory
 from llmgateway.keys.modes import Identify
 from llmgateway.keys.together import Together
@@ -109,12 +110,12 @@ class Protection:
         self._flights = Flights(self.store.values, unpack, shared=lambda: self.store.shared and self.store.up)
         self.cache_admin = CacheAdmin(self.store.values, self.tally)
         self.kept = ValuesStatus()
-        keys = [key.get_secret_value() for key in settings.encryption_keys]
-        self.seal = LazySeal(settings.data_dir, keys, logger)
+        self.seal = LazySeal(settings.data_dir, [key.get_secret_value() for key in settings.encryption_keys], logger)
         self.directory = Directory(Together(self.admin))
         self._used = Used(self.admin.touched, logger)
         self._rows = CatalogRows(self.admin, self.seal, catalog, logger)
-        self._watch = Watch(self.admin, self.store.bell, [self.directory, self._rows], logger)
+        self.services = Services(self.admin)
+        self._watch = Watch(self.admin, self.store.bell, [self.directory, self._rows, self.services], logger)
         self.identify = self._identify()
         self._observe(recording.metrics)
 

@@ -1,5 +1,6 @@
 """Serves the application: its socket and its worker processes."""
 
+import asyncio
 import glob
 import os
 import resource
@@ -7,9 +8,11 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any, Literal, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -18,15 +21,19 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from llmgateway import __version__
 from llmgateway.answering import Protocol
-from llmgateway.app import create_app, workers_folder
-from llmgateway.lifespan import settle
+from llmgateway.app import create_app, create_worker_app
+from llmgateway.jobs.queue.announcing import shown
+from llmgateway.lifespan import Application, settle
 from llmgateway.settings import Settings, name_of, warnings, without_effect
 from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
+from llmgateway.workers import workers_folder
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 # After the grace: for the error events of the streams that were ended to reach their clients.
 _FAREWELL_S = 5
+# Clients have nothing to say over a WebSocket.
+_MAX_MESSAGE_BYTES = 64 * 1024
 
 
 def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = False) -> int:
@@ -35,23 +42,76 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     Args:
         reload: Restart when a source file changes; for development.
     """
+
+    def configured(logger: FilteringBoundLogger) -> uvicorn.Config:
+        if settings.workers == 1 and not reload:
+            config = configuration(create_app(settings, environ, logger=logger), settings)
+            settle()
+            return config
+        make_workers_folder(workers_folder(settings.data_dir, os.getpid()))
+        # What reloads imports it anew, and so must find it by its name.
+        made = "llmgateway.app:create_worker_app" if reload else partial(create_worker_app, environ)
+        return configuration(made, settings, reload=reload)
+
+    def hello(logger: FilteringBoundLogger, url: str) -> None:
+        logger.info("serving", url=url, docs=f"{url}/docs", version=__version__, workers=settings.workers)
+
+    return _serve(settings, "port", configured, hello)
+
+
+def serve_worker(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Run jobs until told to end, and serve what tells of that. Returns the process's exit code."""
+    # The other half of the program, which a gateway that serves has no use for.
+    from llmgateway.worker import create_child_app, create_jobs_app  # noqa: PLC0415
+
+    def configured(logger: FilteringBoundLogger) -> uvicorn.Config:
+        if settings.worker_processes == 1:
+            config = configuration(create_jobs_app(settings, environ, logger=logger), settings, workers=1)
+            settle()
+            return config
+        make_workers_folder(workers_folder(settings.data_dir, os.getpid()))
+        return configuration(partial(create_child_app, environ), settings, workers=settings.worker_processes)
+
+    def hello(logger: FilteringBoundLogger, url: str) -> None:
+        queue = settings.effective_queue_url
+        logger.info(
+            "working",
+            url=url,
+            version=__version__,
+            processes=settings.worker_processes,
+            threads=settings.worker_threads,
+            queue="none: it looks for jobs in the database every few seconds" if queue is None else shown(queue),
+        )
+
+    return _serve(settings, "worker_port", configured, hello)
+
+
+def _serve(
+    settings: Settings,
+    port: Literal["port", "worker_port"],
+    configured: Callable[[FilteringBoundLogger], uvicorn.Config],
+    hello: Callable[[FilteringBoundLogger, str], None],
+) -> int:
+    """Listen, build the application, say hello, and run until told to end."""
     sink = standard_sink()
     logger = build_logger(sink, level=settings.log_level, log_format=format_for(settings.log_format))
     take_over_stdlib(logger)
+    number = getattr(settings, port)
     try:
-        listening = bind(settings.host, settings.port, stalled_s=settings.request_timeout_s)
+        listening = bind(settings.host, number, stalled_s=settings.request_timeout_s)
     except OSError as error:
-        reason = f"{error.strerror or error}; free it, or set another {name_of('host')} or {name_of('port')}"
-        logger.critical("cannot_listen", host=settings.host, port=settings.port, reason=reason)
+        reason = f"{error.strerror or error}; free it, or set another {name_of('host')} or {name_of(port)}"
+        logger.critical("cannot_listen", host=settings.host, port=number, reason=reason)
         sink.close()
         return 1
     try:
-        config = _configured(settings, environ, logger, reload=reload)
+        config = configured(logger)
     except OSError as error:
         logger.critical("cannot_start", reason=str(error))
         sink.close()
         return 1
-    _say_hello(logger, settings, listening)
+    hello(logger, _url(listening))
+    _warn(logger, settings)
     raise_file_limit()
     # uvicorn sends itself the signal it ended by once more, and an orderly end is no failure.
     signal.signal(signal.SIGTERM, _leave)
@@ -62,18 +122,6 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
     finally:
         sink.close()
     return 0
-
-
-def _configured(
-    settings: Settings, environ: Mapping[str, str], logger: FilteringBoundLogger, *, reload: bool
-) -> uvicorn.Config:
-    if settings.workers == 1 and not reload:
-        config = configuration(create_app(settings, environ, logger=logger), settings)
-        settle()
-        return config
-    # A worker process builds its own application from its environment, which it inherits.
-    make_workers_folder(workers_folder(settings.data_dir, os.getpid()))
-    return configuration("llmgateway.app:create_worker_app", settings, reload=reload)
 
 
 def make_workers_folder(folder: Path) -> None:
@@ -106,29 +154,43 @@ def _run(config: uvicorn.Config, listening: socket.socket) -> None:
         server.run(sockets=[listening])
 
 
-def configuration(app: ASGIApp | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
+def configuration(
+    app: "ASGIApp | str | partial[Application]", settings: Settings, *, workers: int | None = None, reload: bool = False
+) -> uvicorn.Config:
     """Say how uvicorn serves the application: no access log (we have our own), no header that names it.
 
     Args:
-        app: The application, or where a worker process finds the function that makes it.
+        app: The application, or what makes it in a worker process: where it is found, or itself with its arguments.
+        workers: How many processes; `None` is as many as answer requests.
     """
     return uvicorn.Config(
         app,
-        factory=isinstance(app, str),
+        factory=isinstance(app, (str, partial)),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=Protocol,
-        ws="none",
+        # uvicorn calls it as it would call a class.
+        ws=cast("type[asyncio.Protocol]", websocket),
+        ws_max_size=_MAX_MESSAGE_BYTES,
+        # Of a thousand watchers each would hold 30 kB to save a few bytes of each event.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        workers=settings.workers,
+        workers=settings.workers if workers is None else workers,
         reload=reload,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s + _FAREWELL_S),
     )
+
+
+def websocket(**given: Any) -> asyncio.Protocol:
+    """Serve a WebSocket. What that takes is imported with the first: most gateways never have one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol  # noqa: PLC0415
+
+    return WebSocketsSansIOProtocol(**given)
 
 
 def bind(host: str, port: int, *, stalled_s: float = 600.0) -> socket.socket:
@@ -166,10 +228,12 @@ def raise_file_limit() -> int:
     return hard
 
 
-def _say_hello(logger: FilteringBoundLogger, settings: Settings, listening: socket.socket) -> None:
+def _url(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    logger.info("serving", url=url, docs=f"{url}/docs", version=__version__, workers=settings.workers)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _warn(logger: FilteringBoundLogger, settings: Settings) -> None:
     for warning in warnings(settings):
         logger.warning("settings_warning", warning=warning)
     if names := without_effect(settings):

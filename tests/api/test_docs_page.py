@@ -8,8 +8,9 @@ from typing_extensions import override
 
 from llmgateway.api.docs_page import content_security_policy, docs_page
 from llmgateway.api.openapi import openapi_document
+from llmgateway.pages import DESCRIBED
 
-DOCUMENT = openapi_document("1.2.3")
+DOCUMENT = openapi_document("1.2.3", DESCRIBED)
 PAGE = docs_page(DOCUMENT).decode()
 VOID = {"meta", "link", "input", "br", "option"}
 CLOSES_ITSELF = {"li"}

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from llmgateway.api.health import Check
-from llmgateway.api.health_detailed import Part, catalog_part, ledger_part, routes
+from llmgateway.api.health_detailed import Part, catalog_part, ledger_part, queue_part, routes
 from llmgateway.errors import UpstreamError
 from llmgateway.telemetry.provider_health import CLOSED, Circuit, ProviderHealth, Rest
 
@@ -97,3 +97,14 @@ def test_a_process_that_ends_says_so() -> None:
     answer = ask(draining=True)
 
     assert (answer.status_code, answer.json()["status"]) == (503, "draining")
+
+
+def test_the_queue_says_who_tells_of_jobs_and_who_runs_them() -> None:
+    assert queue_part(broker=False, here=True, waiting=3, running=1) == {
+        "status": "ok",
+        "told_by": "this process",
+        "runs_jobs": True,
+        "waiting": 3,
+        "running": 1,
+    }
+    assert queue_part(broker=True, here=False, waiting=0, running=0)["told_by"] == "broker"

@@ -1,19 +1,24 @@
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import jsonschema  # type: ignore[import-untyped]  # it carries no types
 import pytest
+import websockets
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
 from starlette.testclient import TestClient
 
+from llmgateway import app
 from llmgateway.api.openapi import openapi_document, routes
+from llmgateway.api.routes import OPERATIONS as CALLS
+from llmgateway.pages import DESCRIBED
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
 
-DOCUMENT = openapi_document("1.2.3")
+DOCUMENT = openapi_document("1.2.3", DESCRIBED)
 SCHEMAS = DOCUMENT["components"]["schemas"]
 METHODS = {"get", "post", "put", "patch", "delete"}
 SERVED = {
@@ -31,6 +36,9 @@ ADMIN = {
     *("/admin/cache", "/admin/cache/clear", "/admin/limits", "/admin/limits/reset", "/admin/audit"),
     *("/admin/catalog", "/admin/catalog/check"),
 }
+# Asked with what they are about: tests/documents_api, and tests/documents_api/test_sockets.py for the others.
+DOCUMENTS = {path for path in DOCUMENT["paths"] if path.startswith("/api/v1/")}
+SOCKETS = {"/ws/jobs", "/ws/jobs/{job_id}"}
 # Not on every answer of its operation: only where the usage and the price are known.
 SOMETIMES = {"x-cost-usd", *(name.lower() for name in DOCUMENT["components"]["headers"] if "ratelimit" in name.lower())}
 SOMETIMES |= {"x-cache-type", "x-cache-similarity", "x-sensitivity", "idempotent-replayed"}
@@ -63,10 +71,77 @@ def check(schema: dict[str, Any], value: Any) -> None:
     jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
-def test_it_describes_all_that_is_served_and_nothing_else() -> None:
+async def test_it_describes_all_that_is_served_and_nothing_else(
+    gateway: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[BaseRoute] = []
+    for name in ("pages", "together"):
+        monkeypatch.setattr(app, name, noting(getattr(app, name), pages))
+    await gateway()
+
+    served = {
+        (shape_of(page.path), method.lower())
+        for page in pages
+        if isinstance(page, Route)
+        for method in (page.methods or set()) - {"HEAD"}
+    }
+    served |= {(path, "post") for path in (*CALLS, "/v1/route")}
+    assert len(pages) > 50
+    assert served == {(shape_of(path), method) for method, path, _ in OPERATIONS}
+
+
+def shape_of(path: str) -> str:
+    """Leave out what the parts that stand for something are called."""
+    return re.sub(r"{[^}]+}", "{}", path)
+
+
+def noting(make: Callable[..., list[BaseRoute]], noted: list[BaseRoute]) -> Callable[..., list[BaseRoute]]:
+    """Make the same routes, and note them."""
+
+    def made(*args: Any) -> list[BaseRoute]:
+        found = make(*args)
+        noted.extend(found)
+        return found
+
+    return made
+
+
+def test_paths_are_those_that_other_tests_ask() -> None:
     assert DOCUMENT["openapi"] == "3.1.0"
     assert DOCUMENT["info"]["version"] == "1.2.3"
-    assert DOCUMENT["paths"].keys() == SERVED | ADMIN
+    assert DOCUMENT["paths"].keys() == SERVED | ADMIN | DOCUMENTS
+    assert len(DOCUMENTS) > 40
+
+
+async def test_sockets_are_described_and_their_schemas_are_those_of_the_events(gateway: Serve) -> None:
+    served = await gateway()
+
+    assert DOCUMENT["x-websockets"].keys() == SOCKETS
+    for path, told in DOCUMENT["x-websockets"].items():
+        assert resolve(told["x-message-schema"]["$ref"]) == SCHEMAS["JobEvent"]
+        assert told["summary"]
+        assert told["description"]
+        address = f"{served.url.replace('http', 'ws', 1)}{path.format(job_id='none')}"
+        async with websockets.connect(address) as socket:
+            if "{job_id}" in path:
+                assert json.loads(await socket.recv())["error"]["code"] == "NOT_FOUND"
+
+
+async def test_events_of_a_job_fit_what_is_described(gateway: Serve) -> None:
+    served = await gateway()
+    await ready(served)
+
+    ordered = await served.client.post("/api/v1/services/summarize/execute", json={"input": "We ship on Friday."})
+    answer = await served.client.get(f"/api/v1/jobs/{ordered.json()['job_id']}/events")
+
+    stream = DOCUMENT["paths"]["/api/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+    assert answer.headers["content-type"].partition(";")[0] in stream
+    told = [block.split("\n") for block in answer.text.split("\n\n") if block and not block.startswith(":")]
+    events = [json.loads(line.removeprefix("data: ")) for *_, line in told]
+    for number, event in enumerate(events, 1):
+        check(SCHEMAS["JobEvent"], event)
+        assert told[number - 1][:2] == [f"id: {number}", f"event: {event['event_type']}"]
+    assert events[-1]["status"] == "completed"
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
@@ -81,7 +156,7 @@ def test_every_operation_is_whole(method: str, path: str, operation: dict[str, A
         assert re.fullmatch(r"[2-5]\d\d", status)
         response = resolve(written["$ref"]) if "$ref" in written else written
         assert response["description"]
-        assert response["content"]
+        assert ("content" in response) is (status != "204")
         assert {"X-Request-ID", "X-Gateway-Request-ID"} <= response["headers"].keys()
     if method == "post":
         (content,) = operation["requestBody"]["content"].values()
@@ -119,7 +194,7 @@ def test_a_key_is_asked_for_wherever_there_is_something_to_guard() -> None:
     anybodys = {*("/", "/v1", "/v1/", "/openapi.json", "/docs", "/health", "/health/live", "/v1/health/live", "/livez")}
     anybodys |= {"/health/ready", "/v1/health/ready", "/readyz"}
 
-    assert guarded == (SERVED | ADMIN) - anybodys
+    assert guarded == DOCUMENT["paths"].keys() - anybodys
     for path in guarded:
         for operation in DOCUMENT["paths"][path].values():
             assert {"401", "403"} <= operation["responses"].keys()
@@ -141,6 +216,17 @@ def test_examples_of_requests_and_answers_fit_their_schemas() -> None:
                 checked += 1
 
     assert checked > 15
+
+
+def test_the_example_of_a_jobs_events_fits_them() -> None:
+    content = DOCUMENT["paths"]["/api/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
+    stream = content["text/event-stream"]
+
+    identity, name, line = stream["example"].removesuffix("\n\n").split("\n")
+
+    event = json.loads(line.removeprefix("data: "))
+    check(stream["x-event-schema"], event)
+    assert (identity, name) == (f"id: {event['id']}", f"event: {event['event_type']}")
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -208,7 +294,7 @@ def described(path: str, method: str, answer: httpx2.Response, name: str | None)
 
 
 def test_the_document_and_the_page_are_served() -> None:
-    with TestClient(Starlette(routes=routes("1.2.3"))) as client:
+    with TestClient(Starlette(routes=routes("1.2.3", DESCRIBED))) as client:
         document, page = client.get("/openapi.json"), client.get("/docs")
         heads = [client.head(path).status_code for path in ("/openapi.json", "/docs")]
 
@@ -219,7 +305,7 @@ def test_the_document_and_the_page_are_served() -> None:
 
 
 def test_it_names_no_outside_host() -> None:
-    with TestClient(Starlette(routes=routes("1.2.3"))) as client:
+    with TestClient(Starlette(routes=routes("1.2.3", DESCRIBED))) as client:
         for path in ("/openapi.json", "/docs"):
             assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", client.get(path).text) == []
             assert "http" not in re.findall(r"(?:src|href)=\"?(\w+)", client.get(path).text)

@@ -7,7 +7,21 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ["sqlalchemy", "alembic", "aiosqlite", "asyncpg", "prometheus_client", "opentelemetry.sdk", "grpc", "litellm"]
+HEAVY = [
+    "dramatiq",
+    "pika",
+    "redis",
+    "icu4py",
+    "websockets",
+    "sqlalchemy",
+    "alembic",
+    "aiosqlite",
+    "asyncpg",
+    "prometheus_client",
+    "opentelemetry.sdk",
+    "grpc",
+    "litellm",
+]
 PROGRAM = f"""
 import anyio, json, sys
 from pathlib import Path

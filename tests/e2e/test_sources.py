@@ -27,6 +27,9 @@ ALLOWED = {
     "storage/migrations/apart.py: run_process": "our own program, whose input is the address in the settings",
     "storage/migrations/apart.py: subprocess": "the type of what that returns",
     "storage/migrations/apart.py: exec": "the first word of our own program",
+    "documents/running/questions.py: system": "the system prompt",
+    "documents/running/reducing.py: system": "the system prompt",
+    "storage/documents/seeds.py: system": "the system prompt",
 }
 # What starts Python with code of its own, each with the reason.
 STARTS = {

@@ -9,6 +9,7 @@ from llmgateway.stores.base import (
     Board,
     Claim,
     Decision,
+    Feed,
     Held,
     Purse,
     Reservation,
@@ -138,6 +139,10 @@ class ScriptedStore:
 
     @property
     def bell(self) -> Bell:
+        raise NotImplementedError
+
+    @property
+    def feed(self) -> Feed:
         raise NotImplementedError
 
     async def run(self) -> None:

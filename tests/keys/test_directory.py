@@ -54,6 +54,18 @@ async def test_a_key_is_asked_for_once_and_says_all_that_is_known_of_its_holder(
     assert len(people.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("metadata", "most_urgent"),
+    [({}, 3), ({"max_priority": "0"}, 0), ({"max_priority": "x"}, 3), ({"max_priority": ""}, 3)],
+)
+async def test_a_keys_owner_says_how_urgent_its_jobs_may_be(metadata: dict[str, str], most_urgent: int) -> None:
+    people = People()
+    caller = await Directory(people).find(hash_of(people.add(metadata=metadata)))
+
+    assert caller is not None
+    assert caller.most_urgent == most_urgent
+
+
 async def test_pitfall_137_a_wrong_key_is_asked_for_once() -> None:
     people = People()
     directory = Directory(people)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmgateway import providers
-from llmgateway.app import build_gateway
+from llmgateway.engine import build_gateway
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.providers import (
     AuthError,

@@ -13,7 +13,7 @@ from llmgateway.errors import (
     UpstreamRejectedError,
 )
 from llmgateway.exchange import Exchange, Reply
-from llmgateway.routing.retry import Retry, RetryPolicy
+from llmgateway.routing.retry import Retry, RetryPolicy, delay_s
 from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, Scripted, attempts, exchange
 
 FAST = RetryPolicy(max_retries=2, min_delay_s=0.001, max_delay_s=0.002)
@@ -110,17 +110,43 @@ def test_delays_are_random_below_a_growing_ceiling(attempt: int, retry_after_s: 
     state.attempt_number = attempt
     state.outcome = Future.construct(attempt, UpstreamError("x", retry_after_s=retry_after_s), has_exception=True)
 
-    delay_s = Retry(policy).delay_s(state)
+    wait_s = delay_s(policy, state)
 
-    assert (retry_after_s or 0) <= delay_s <= (retry_after_s or 0) + min(30, 0.5 * 2 ** (attempt - 1))
+    assert (retry_after_s or 0) <= wait_s <= (retry_after_s or 0) + min(30, 0.5 * 2 ** (attempt - 1))
 
 
 def test_without_jitter_delays_are_exact() -> None:
     state = RetryCallState(AsyncRetrying(), None, (), {})
     state.attempt_number = 3
-    retry = Retry(RetryPolicy(min_delay_s=1, factor=3, jitter=False))
+    policy = RetryPolicy(min_delay_s=1, factor=3, jitter=False)
 
-    assert retry.delay_s(state) == 9
+    assert delay_s(policy, state) == 9
+
+
+async def test_a_job_is_tried_again_for_longer() -> None:
+    upstream, asked = Scripted(*(lost() for _ in range(9))), exchange()
+    asked.for_job = True
+    patient = RetryPolicy(max_retries=5, min_delay_s=0.001, max_delay_s=0.002)
+
+    async def ask() -> Reply:
+        return await attempts(upstream).send(asked, DEPLOYMENT, CALL)
+
+    with pytest.raises(UpstreamError):
+        await Retry(RetryPolicy(max_retries=0), patient).after(asked, lost(), ask)
+
+    assert upstream.calls == 5
+
+
+async def test_whoever_listens_hears_of_a_retry_before_it() -> None:
+    upstream, asked = Scripted(lost(), ANSWER), exchange()
+    heard: list[tuple[str, object, object, int]] = []
+    asked.listener = lambda event: heard.append(
+        (event.name, event.attributes["attempt"], event.attributes["max_attempts"], upstream.calls)
+    )
+
+    await retried(upstream, asked)
+
+    assert heard == [("retry", 1, 3, 1)]
 
 
 async def test_a_retry_is_told_with_its_cause() -> None:

@@ -17,7 +17,6 @@ def test_settings_whose_part_is_not_built_are_named_as_they_were_written() -> No
 
     assert without_effect(settings) == [
         "LLMGATEWAY_AUDIT__CONTENT",
-        "LLMGATEWAY_RETRY__JOBS__MAX_RETRIES",
     ]
 
 

@@ -11,11 +11,13 @@ from llmgateway.storage.address import (
     changes_in,
     file_turn,
     holds_before,
+    holds_jobs,
     locate,
     make_file,
     mark_of,
     ping,
     reason,
+    refuses_writes,
     revision_in,
 )
 from llmgateway.storage.admin.outcomes import ChangesGoneError
@@ -61,6 +63,25 @@ def run(path: Path, *statements: str) -> None:
 
 def at(path: Path, revision: str) -> None:
     run(path, f"CREATE TABLE {VERSION_TABLE} (version_num)", f"INSERT INTO {VERSION_TABLE} VALUES ('{revision}')")  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code", "full"),
+    [
+        ("sqlite_errorcode", 13, True),
+        ("sqlite_errorcode", 10 | 3 << 8, True),
+        ("sqlite_errorcode", 5, False),
+        ("sqlstate", "53100", True),
+        ("sqlstate", "57P01", False),
+    ],
+)
+def test_a_disk_that_is_full_is_told_from_a_database_that_is_away(attribute: str, code: object, *, full: bool) -> None:
+    error, origin = RuntimeError("of SQLAlchemy"), RuntimeError("of the driver")
+    setattr(origin, attribute, code)
+    error.orig = origin  # type: ignore[attr-defined]  # as SQLAlchemy does
+
+    assert refuses_writes(error) is full
+    assert not refuses_writes(OSError("gone"))
 
 
 def test_file_that_is_not_there_is_made_for_its_owner_alone(tmp_path: Path) -> None:
@@ -138,6 +159,30 @@ def test_changes_are_read_and_before_the_first_start_there_are_none(tmp_path: Pa
         changes_in(path, 5)
     with pytest.raises(StorageAwayError):
         changes_in(tmp_path / "gone.db", 5)
+
+
+def test_jobs_are_looked_for_by_what_is_to_be_done_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    columns = "status, lease_until_us, hook_at_us, expires_at_us, repeats, created_at_us"
+    run(path, f"CREATE TABLE jobs ({columns})", "INSERT INTO jobs VALUES ('completed', NULL, NULL, NULL, NULL, 1)")
+
+    def held() -> list[bool]:
+        found = [holds_jobs(path, "live"), holds_jobs(path, "hooks"), holds_jobs(path, "leaving", 5, 5)]
+        run(path, "DELETE FROM jobs")
+        return found
+
+    assert held() == [False, False, False]
+    for values, expected in {
+        "'queued', NULL, NULL, NULL, NULL, 1": [True, False, False],
+        "'processing', 9, NULL, NULL, NULL, 1": [True, False, False],
+        "'failed', NULL, 9, 6, 'x', 5": [False, True, False],
+        "'failed', NULL, NULL, 5, NULL, 5": [False, False, True],
+        "'failed', NULL, NULL, 6, 'x', 4": [False, False, True],
+    }.items():
+        run(path, f"INSERT INTO jobs VALUES ({values})")  # noqa: S608
+        assert held() == expected
+    with pytest.raises(StorageAwayError):
+        holds_jobs(tmp_path / "gone.db", "live")
 
 
 def age(*paths: Path) -> None:

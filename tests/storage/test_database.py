@@ -1,11 +1,13 @@
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from llmgateway.storage.address import Address, locate
 from llmgateway.storage.database import Database, open_engine, turn
@@ -17,6 +19,24 @@ def test_file_that_cannot_be_made_says_whose_fault_it_is(tmp_path: Path) -> None
 
     with pytest.raises(StorageAwayError, match=r"file/llmgateway\.db cannot be written \("):
         open_engine(Address(path=tmp_path / "file" / "llmgateway.db"))
+
+
+@pytest.mark.usefixtures("storage")
+async def test_a_change_of_many_statements_is_made_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
+    database = open_engine(locate(url, tmp_path))
+
+    def add(connection: Connection, number: int) -> int:
+        for name in (f"a{number}", f"b{number}"):
+            connection.execute(text("INSERT INTO job_turns VALUES (:name, 1)"), {"name": name})
+        return number
+
+    try:
+        assert [await database.change(partial(add, number=number)) for number in range(3)] == [0, 1, 2]
+        with pytest.raises(IntegrityError):
+            await database.change(partial(add, number=2))
+        assert [row[0] for row in await database.rows(text("SELECT count(*) FROM job_turns"))] == [6]
+    finally:
+        await database.close()
 
 
 async def open_twice(url: str, folder: Path) -> tuple[Database, Database]:

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -181,4 +182,30 @@ async def test_glance_looks_at_the_file_until_the_database_was_asked(tmp_path: P
     assert (await storage.glance(look, question, 7), told) == ("llmgateway.db 7", [])
     assert (await storage.ask(question), told) == ("asked", ["loaded"])
     assert await storage.glance(look, question, 7) == "asked"
+    await storage.close()
+
+
+async def test_a_full_disk_is_told_of_once_though_it_can_be_read(tmp_path: Path, lines: Lines) -> None:
+    storage = Storage(None, tmp_path, logger=lines.logger)
+    await storage.open()
+
+    async def change(*statements: str) -> None:
+        def work(connection: Any) -> None:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+        await storage.ask(lambda database: database.change(work))
+
+    full, room = ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000")
+    await change("CREATE TABLE things (thing)")
+    for _ in range(3):
+        with pytest.raises(StorageAwayError, match="full"):
+            await change(full, "INSERT INTO things VALUES (zeroblob(100000))")
+        assert not storage.up
+        await storage.ask(lambda database: database.ping())
+        assert storage.up
+    assert lines.events().count("database_away") == 1
+    assert "database_back" not in lines.events()
+    await change(room, "INSERT INTO things VALUES (zeroblob(100000))")
+    assert lines.events().count("database_back") == 1
     await storage.close()

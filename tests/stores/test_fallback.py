@@ -247,3 +247,14 @@ async def test_what_another_process_put_in_its_place_is_not_replaced_by_what_is_
 
     assert await both.link.drain(5)
     assert await board.read("health") == {}
+
+
+async def test_the_feed_is_that_of_all_processes_and_says_so_when_it_is_away(both: Both, redis_service: Server) -> None:
+    feed = both.seen.feed
+    feed.append("job:a", 1, b"told", 60.0)
+    assert await feed.read({"job:a": 0}, 5.0) == {"job:a": [(1, b"told")]}
+
+    await stop(both, redis_service)
+
+    with pytest.raises(StoreAwayError):
+        await feed.read({"job:a": 1}, 5.0)

@@ -200,3 +200,14 @@ async def test_counts_of_many_at_once_are_those_of_one_after_the_other(counter: 
 
     assert [task.result() for task in ours] == [len(made.encode(text).ids) for text in texts]
     assert [task.result() for task in theirs] == [counter.count_here(text, "gpt-4o") for text in texts]
+
+
+def test_it_tells_what_is_in_memory(tmp_path: Path) -> None:
+    counter, file = TokenCounter(), tmp_path / "tokenizer.json"
+    train_bpe(file)
+
+    assert counter.loaded() == frozenset()
+    counter.count_here("a", "gpt-4o")
+    counter.count_here("a", "ours", str(file))
+    counter.count_here("a", "ours", str(tmp_path / "none.json"))
+    assert counter.loaded() == {"o200k_base", str(file)}

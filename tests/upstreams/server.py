@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from tests.upstreams.step import Piece, Play, Request, Step, Wire
 
+_LONGEST_HELD_S = 60.0
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
 
@@ -300,6 +301,8 @@ class _Connection(asyncio.Protocol):
 
     async def _write_piece(self, piece: Piece, step: Step) -> None:
         await self._pause(piece.pause_s)
+        if piece.gate is not None:
+            await self._held(piece.gate)
         content = piece.content
         await self._write(b"%x\r\n%b\r\n" % (len(content), content) if step.framing == "chunked" else content)
         self._player.wrote(len(content))
@@ -331,6 +334,10 @@ class _Connection(asyncio.Protocol):
                 return
         if self._gone.is_set():
             raise _PeerGoneError
+
+    async def _held(self, gate: Callable[[], bool]) -> None:
+        await self._player.until(lambda: gate() or self._gone.is_set(), _LONGEST_HELD_S)
+        await self._pause(0.0)
 
     async def _write(self, content: bytes) -> None:
         if self._gone.is_set():

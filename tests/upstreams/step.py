@@ -46,10 +46,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of one write, and the seconds to wait before it."""
+    """Bytes of one write, the seconds to wait before it, and what has to be so by then (the player is to be told)."""
 
     content: bytes
     pause_s: float = 0.0
+    gate: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class Step:
         """Wait before each piece but the first."""
         paced = (Piece(piece.content, pause_s if index else 0.0) for index, piece in enumerate(self.pieces))
         return replace(self, pieces=tuple(paced))
+
+    def held(self, gate: Callable[[], bool], *, pieces: int = 0) -> "Step":
+        """After so many pieces, wait until this is so; whoever makes it so calls `note` of the player."""
+        held = (replace(piece, gate=gate) if at == pieces else piece for at, piece in enumerate(self.pieces))
+        return replace(self, pieces=tuple(held))
 
     def split(self, size_bytes: int = 1) -> "Step":
         """Write pieces of this size, wherever they cut."""

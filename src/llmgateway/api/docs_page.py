@@ -156,16 +156,15 @@ def _responses(operation: JSON, document: JSON) -> Iterator[str]:
     rows = []
     for status, written in sorted(operation["responses"].items()):
         response = _resolved(written, document)
-        content = response["content"]
+        content = response.get("content", {})
         shapes = "<br>".join(
             f"<code>{kind}</code> {name_of(body.get('x-event-schema', body['schema']))}"
             for kind, body in content.items()
         )
-        codes = ", ".join(f"<code>{code}</code>" for code in _error_examples(response))
+        codes = ", ".join(_error_row(code, told["value"])[0] for code, told in _error_examples(response).items())
         rows.append((status, text_html(response["description"]), codes or shapes))
     yield "<h4>Answers</h4>" + _table(("Status", "Meaning", "Shape, or codes of the error"), rows)
-    (answer,) = (answer for status, answer in operation["responses"].items() if status.startswith("2"))
-    for body in answer["content"].values():
+    for body in operation["responses"].get("200", {}).get("content", {}).values():
         if "example" in body:
             yield _example("A stream", body["example"])
 
@@ -177,17 +176,24 @@ def _errors(document: JSON) -> Iterator[str]:
         for operation in methods.values():
             for status, written in operation["responses"].items():
                 for code, example in _error_examples(_resolved(written, document)).items():
-                    error = example["value"]["error"]
-                    row = (status, f"<code>{code}</code>", f"<code>{error['type']}</code>", text_html(error["message"]))
-                    rows[code] = row
+                    row = _error_row(code, example["value"])
+                    rows[row[0]] = (status, *row)
     yield '<h2 id="errors">Errors</h2><p>Branch on <code>code</code>: it is stable. Messages are for people.</p>'
     yield _table(("Status", "Code", "Type", "For example"), sorted(rows.values()))
 
 
+def _error_row(code: str, answered: JSON) -> tuple[str, str, str]:
+    """Give the code, the type and the message of an error as OpenAI's clients or those of /api/v1 get it."""
+    if "error" in answered:
+        error = answered["error"]
+        return f"<code>{code}</code>", f"<code>{error['type']}</code>", text_html(error["message"])
+    return f"<code>{answered['error_code']}</code>", "", text_html(answered["detail"])
+
+
 def _error_examples(response: JSON) -> dict[str, JSON]:
     """Give the examples that are errors, by their code."""
-    examples = response["content"].get("application/json", {}).get("examples", {})
-    return {code: example for code, example in examples.items() if "error" in example["value"]}
+    examples = response.get("content", {}).get("application/json", {}).get("examples", {})
+    return {code: example for code, example in examples.items() if {"error", "error_code"} & example["value"].keys()}
 
 
 def _schemas(document: JSON) -> Iterator[str]:

@@ -79,3 +79,9 @@ def ledger_part(backlog_bytes: int, backlog_s: float, lost: int) -> dict[str, ob
     """Say what the ledger has still to bring to its database, and how many entries it never will."""
     status = "ok" if lost == 0 else "entries lost"
     return {"status": status, "backlog_bytes": backlog_bytes, "backlog_seconds": round(backlog_s, 3), "lost": lost}
+
+
+def queue_part(*, broker: bool, here: bool, waiting: int, running: int) -> dict[str, object]:
+    """Say what tells of jobs, whether this process runs them, how many wait (as of a few seconds ago), how many run."""
+    told_by = "broker" if broker else "this process"
+    return {"status": "ok", "told_by": told_by, "runs_jobs": here, "waiting": waiting, "running": running}

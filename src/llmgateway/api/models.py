@@ -1,6 +1,6 @@
 """The list of models, in OpenAI's shape with what the gateway knows beside it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,29 +13,42 @@ from llmgateway.catalog.model import ListedModel
 from llmgateway.catalog.snapshot import Catalog
 from llmgateway.exchange import Exchange
 from llmgateway.gateway.target import model_not_found
+from llmgateway.gateway.virtual.asking import PREFIX
 
 # Bytes; no name in a catalog is that long, and a message must not repeat more.
 _LONGEST_ID = 512
 
+# Gives the document services that whoever asks may name as models.
+Services = Callable[[Exchange], Awaitable[Sequence[ListedModel]]]
 
-def routes(current: Callable[[], Catalog]) -> list[Route]:
+
+async def _no_services(_: Exchange) -> Sequence[ListedModel]:
+    return ()
+
+
+def routes(current: Callable[[], Catalog], services: Services = _no_services) -> list[Route]:
     """Serve the list and one model of it, as far as whoever asks may use them.
 
     Args:
         current: Gives the catalog as it is now, since it may be exchanged at any time.
+        services: Gives the document services that may be named as models.
     """
 
     async def list_models(request: Request) -> Response:
         listed = select(
-            current().listed(),
+            [*current().listed(), *await services(_exchange_of(request))],
             capabilities=request.query_params.getlist("capability"),
             providers=request.query_params.getlist("provider"),
         )
-        caller = _caller_of(request)
+        caller = _exchange_of(request).caller
         return _json({"object": "list", "data": [model_object(model) for model in listed if may_see(caller, model)]})
 
     async def read_model(request: Request) -> Response:
-        return _json(find_model(current(), request.path_params["model_id"], _caller_of(request)))
+        exchange, model_id = _exchange_of(request), request.path_params["model_id"]
+        named = [one for one in await services(exchange) if one.id == model_id] if _is_service(model_id) else []
+        if named and may_see(exchange.caller, named[0]):
+            return _json(model_object(named[0]))
+        return _json(find_model(current(), model_id, exchange.caller))
 
     return [
         Route("/v1/models", list_models, methods=["GET"]),
@@ -93,9 +106,13 @@ def model_object(model: ListedModel) -> dict[str, Any]:
     return shown
 
 
-def _caller_of(request: Request) -> Caller:
+def _exchange_of(request: Request) -> Exchange:
     exchange: Exchange = request.scope["exchange"]
-    return exchange.caller
+    return exchange
+
+
+def _is_service(model_id: str) -> bool:
+    return model_id.startswith(PREFIX)
 
 
 def _json(value: object) -> Response:

@@ -1,5 +1,6 @@
 """The description of everything served, in OpenAPI 3.1, and the page that shows it."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -33,15 +34,17 @@ _MODEL_CALL_HEADERS = (
     *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
 )
+# What another room says of its own paths: `tags`, `paths`, `components`, `x-websockets`.
+Part = Callable[[], dict[str, Any]]
 
 
-def routes(version: str) -> list[Route]:
+def routes(version: str, parts: Sequence[Part] = ()) -> list[Route]:
     """Serve `/openapi.json` and `/docs`, both rendered when the first is asked for: a start need not wait for them."""
     page_headers = {"content-security-policy": content_security_policy(), "cache-control": "no-cache"}
 
     @cache
     def rendered() -> tuple[bytes, bytes]:
-        document = openapi_document(version)
+        document = openapi_document(version, parts)
         return msgspec.json.encode(document), docs_page(document)
 
     async def read_document(_: Request) -> Response:
@@ -56,28 +59,38 @@ def routes(version: str) -> list[Route]:
     ]
 
 
-def openapi_document(version: str) -> dict[str, Any]:
+def openapi_document(version: str, parts: Sequence[Part] = ()) -> dict[str, Any]:
     """Build the OpenAPI 3.1 document.
 
     Args:
         version: The gateway's version.
+        parts: What other rooms say of their paths.
     """
-    document, admin = _read("openapi.json"), _read("openapi_admin.json")
+    document = _read("openapi.json")
     document["info"]["version"] = version
-    document["tags"] += admin["tags"]
     paths = document["paths"]
     for path in paths.keys() - _OPEN:
         _guard(paths[path])
     for path in _MODEL_CALLS:
         _protect(paths[path]["post"])
-    paths.update(admin["paths"])
-    for kind, components in admin["components"].items():
-        document["components"].setdefault(kind, {}).update(components)
+    for part in (_read("openapi_admin.json"), *(described() for described in parts)):
+        _join(document, part)
     for twin, path in _TWINS.items():
         operation = paths[path]["get"]
         name = twin.removeprefix("/").replace("/", "_")
         paths[twin] = {"get": {**operation, "operationId": f"{operation['operationId']}_{name}", "x-same-as": path}}
     return document
+
+
+def _join(document: dict[str, Any], part: dict[str, Any]) -> None:
+    """Put a part in: what is said of other methods of the same path, or of another component of a kind, stays."""
+    document["tags"] += part["tags"]
+    for path, methods in part["paths"].items():
+        document["paths"].setdefault(path, {}).update(methods)
+    for kind, components in part["components"].items():
+        document["components"].setdefault(kind, {}).update(components)
+    if sockets := part.get("x-websockets"):
+        document.setdefault("x-websockets", {}).update(sockets)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "/v1/completions": "completion",
     "/v1/embeddings": "embedding",
 }
+DOCUMENTS = "/api/v1/"
 _READERS: Mapping[Operation, Callable[[bytes], Asked]] = {
     "chat": read_chat,
     "completion": read_completion,
@@ -40,15 +41,19 @@ class Paths:
     Args:
         calls: The model calls by their path, as they are to be reached.
         pages: Everything else.
+        documents: Everything under /api/v1.
     """
 
-    def __init__(self, calls: Mapping[str, ASGIApp], pages: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, calls: Mapping[str, ASGIApp], pages: Sequence[BaseRoute], documents: ASGIApp | None = None
+    ) -> None:
         self._calls = dict(calls)
         self._pages = Router(routes=together(pages), redirect_slashes=False)
+        self._documents = documents or self._pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        serve = self._calls.get(path, self._pages)
+        serve = self._calls.get(path) or (self._documents if path.startswith(DOCUMENTS) else self._pages)
         if scope["method"] == "POST":
             # Known before anything refuses the request: a refusal is counted as a model call's, and answered as one.
             scope["exchange"].operation = OPERATIONS.get(path)

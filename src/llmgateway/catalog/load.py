@@ -226,7 +226,7 @@ def _catalog(joint: Joint, passthrough: tuple[Passthrough, ...], file: CatalogFi
         limits=limits,
         auto=auto,
         own_equivalents=equivalents,
-        webhooks=Webhooks() if hooks is None else Webhooks(hooks.secret, hooks.alerts_url),
+        webhooks=Webhooks() if hooks is None else Webhooks(hooks.secret, hooks.alerts_url, hooks.allow_private),
         origins=MappingProxyType(joint.origins),
     )
 

@@ -69,10 +69,11 @@ class Passthrough:
 
 @dataclass(frozen=True)
 class Webhooks:
-    """Where alerts are sent, and what signs them."""
+    """Where alerts are sent, what signs them and webhooks of jobs, and whether those may stay in the own network."""
 
     secret: str | None = field(default=None, repr=False)
     alerts_url: str | None = field(default=None, repr=False)
+    allow_private: bool = False
 
 
 # What callers may ask where the catalog says nothing else: requests an hour and a minute, tokens, burst, cooldown.

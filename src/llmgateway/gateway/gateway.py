@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from llmgateway.errors import NotFoundError
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Target
+from llmgateway.gateway.virtual.asking import PREFIX
+from llmgateway.gateway.virtual.target import VirtualModels
 
 
 class Gateway:
@@ -15,6 +17,7 @@ class Gateway:
         close: Gives back what was opened for them.
         request_s: Seconds that a call may take whose exchange names no deadline.
         explain: Answers dry runs: with the plan of a call.
+        virtual: Answers models whose answer is a job, where there are any; set once jobs can be ordered.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class Gateway:
         self._explain = explain
         self._close = close
         self._request_s = request_s
+        self.virtual: VirtualModels | None = None
 
     async def send(self, exchange: Exchange, call: Call) -> Reply:
         """Answer a call and note its reply in the exchange.
@@ -39,7 +43,8 @@ class Gateway:
         exchange.call = call
         if exchange.deadline is None and self._request_s is not None:
             exchange.deadline = exchange.started + self._request_s
-        reply = await self._target.send(exchange, call)
+        target = self.virtual if self.virtual is not None and call.model.startswith(PREFIX) else self._target
+        reply = await target.send(exchange, call)
         exchange.reply = reply
         return reply
 
@@ -49,6 +54,8 @@ class Gateway:
             raise NotFoundError("There are no dry runs here.")
         exchange.operation, exchange.requested_model, exchange.stream = call.operation, call.model, call.stream
         try:
+            if self.virtual is not None and call.model.startswith(PREFIX):
+                return await self.virtual.explain(exchange, call)
             return await self._explain.send(exchange, call)
         finally:
             # No call of a model: it stands in no ledger and in no figure of theirs.

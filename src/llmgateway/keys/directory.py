@@ -210,11 +210,18 @@ def caller_of(row: KeyRow, organization: OrganizationRow | None) -> Caller:
         models=row.models,
         tier=row.tier,
         strategy=row.strategy,
+        most_urgent=_most_urgent(row),
         limits=row.limits,
         budget=row.budget,
         organization_limits=None if organization is None else organization.limits,
         organization_budget=None if organization is None else organization.budget,
     )
+
+
+def _most_urgent(row: KeyRow) -> int:
+    """Read how urgent its jobs may be, as its owner says in `metadata.max_priority`."""
+    text = row.metadata.get("max_priority", "")
+    return int(text) if len(text) == 1 and text.isdecimal() and text.isascii() else Caller().most_urgent
 
 
 def _end_of(row: KeyRow, digest: str) -> float:

@@ -26,6 +26,7 @@ _BELOW = ("/admin/", "/metrics/")
 _MODEL_CALLS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 _FOR_PROVIDER_KEYS = _MODEL_CALLS | {"/v1/models"}
 _ONE_MODEL = "/v1/models/"
+_DOCUMENTS = "/api/v1/"
 
 _ORGANIZATION = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -93,6 +94,10 @@ class Auth:
             exchange.caller = caller
         named = scope["named_headers"].get(b"x-organization-id")
         exchange.organization = caller.organization if named is None else _acts_for(caller, named)
+        if path.startswith(_DOCUMENTS):
+            exchange.may_administer = caller.kind == "admin" or (
+                not self._identify.has_admin_key and not self._why_not_local(scope)
+            )
 
     async def _metrics(self, scope: Scope, exchange: Exchange) -> None:
         if self._identify.mode == "none":
@@ -125,10 +130,14 @@ class Auth:
             raise PermissionDeniedError("Only the admin key may do this.", code="admin_required")
         exchange.caller = caller
 
-    def _check_local(self, scope: Scope) -> None:
+    def _why_not_local(self, scope: Scope) -> str:
+        """Say why nobody is an administrator here without its key; nothing when a person at the machine is."""
         why = "" if self._identify.mode == "none" else "callers have keys here"
         why = why or ("" if self._loopback else "others than this machine can reach the gateway")
-        if why := why or _not_local(scope):
+        return why or _not_local(scope)
+
+    def _check_local(self, scope: Scope) -> None:
+        if why := self._why_not_local(scope):
             raise PermissionDeniedError(
                 f"Administration is off: {why}, and no LLMGATEWAY_ADMIN_KEY is set. Set it, then send it.",
                 code="admin_disabled",

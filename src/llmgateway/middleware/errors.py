@@ -1,4 +1,4 @@
-"""Renders every error that escapes, in OpenAI's envelope."""
+"""Renders every error that escapes: in OpenAI's envelope, under /api/v1 as document services tell theirs."""
 
 import asyncio
 from http import HTTPStatus
@@ -16,10 +16,11 @@ from llmgateway.errors import (
     RequestTooLargeError,
 )
 from llmgateway.exchange import Exchange
-from llmgateway.wire.errors import envelope, retry_headers
+from llmgateway.wire.errors import document_envelope, envelope, retry_headers
 
 # How long the rest of a refused body is read past, so that the client sees the answer before the connection ends.
 _LINGER_S = 1.0
+_DOCUMENTS = "/api/v1/"
 
 
 class Errors:
@@ -86,7 +87,8 @@ def _of_status(raised: HTTPException, scope: Scope) -> GatewayError:
 
 
 async def _answer(error: GatewayError, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-    body = envelope(error, exchange.id)
+    render = document_envelope if scope["path"].startswith(_DOCUMENTS) else envelope
+    body = render(error, exchange.id)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

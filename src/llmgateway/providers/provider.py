@@ -74,7 +74,7 @@ class LLMGatewayProvider:
         gateway = self._gateway or self._own
         if gateway is None:
             # The one import upwards: only `app` knows the whole, and a program that wants the whole comes in here.
-            from llmgateway.app import build_gateway  # noqa: PLC0415  see above
+            from llmgateway.engine import build_gateway  # noqa: PLC0415  see above
 
             gateway = self._own = build_gateway()
         return await gateway.send(exchange, call)

@@ -138,7 +138,7 @@ class RoutedModels:
                 break
             seen.add(other.name)
             told: dict[str, str | int | float | bool] = {"from": model.label, "to": other.label, "cause": error.code}
-            exchange.events.append(Event("fallback", time.perf_counter(), told))
+            exchange.note(Event("fallback", time.perf_counter(), told))
             try:
                 reply = await self._asked(exchange, call, other)
             except GatewayError as later:

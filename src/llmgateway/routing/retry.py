@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -33,21 +34,27 @@ class RetryPolicy:
 
 
 class Retry:
-    """Asks again until somebody answers, all refuse for good, or the policy or the deadline says stop."""
+    """Asks again until somebody answers, all refuse for good, or the policy or the deadline says stop.
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    Args:
+        for_jobs: For calls that nobody holds a line for; `None` is the same.
+    """
+
+    def __init__(self, policy: RetryPolicy, for_jobs: RetryPolicy | None = None) -> None:
         self._policy = policy
+        self._for_jobs = for_jobs or policy
 
     async def after(self, exchange: Exchange, error: GatewayError, ask: Round) -> Reply:
         """Ask again after an error, where that may help. Raises: the last round's error."""
         try:
-            if not isinstance(error, UpstreamError) or not error.may_retry or self._policy.max_retries < 1:
+            policy = self._for_jobs if exchange.for_job else self._policy
+            if not isinstance(error, UpstreamError) or not error.may_retry or policy.max_retries < 1:
                 raise error
-            return await self._again(exchange, ask, error)
+            return await self._again(exchange, ask, error, policy)
         finally:
             del error  # its traceback holds this frame: in a circle, the body would wait for the collector
 
-    async def _again(self, exchange: Exchange, ask: Round, first: UpstreamError) -> Reply:
+    async def _again(self, exchange: Exchange, ask: Round, first: UpstreamError, policy: RetryPolicy) -> Reply:
         failures = [first]
 
         async def again() -> Reply:
@@ -59,15 +66,16 @@ class Retry:
             error = state.outcome.exception() if state.outcome else None
             cause = error.code if isinstance(error, GatewayError) else "unknown"
             told: dict[str, str | int | float | bool] = {"cause": cause, "delay_s": state.upcoming_sleep}
-            exchange.events.append(Event("retry", time.perf_counter(), told))
+            told |= {"attempt": state.attempt_number, "max_attempts": policy.max_retries + 1}
+            exchange.note(Event("retry", time.perf_counter(), told))
 
         def over(state: RetryCallState) -> bool:
             late = exchange.deadline is not None and time.perf_counter() + state.upcoming_sleep >= exchange.deadline
-            return late or stop_after_attempt(self._policy.max_retries + 1)(state)
+            return late or stop_after_attempt(policy.max_retries + 1)(state)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, UpstreamError) and error.may_retry),
-            wait=self.delay_s,
+            wait=partial(delay_s, policy),
             stop=over,
             before_sleep=tell,
             reraise=True,
@@ -83,12 +91,12 @@ class Retry:
             retrying.iter_state.reset()
             del first
 
-    def delay_s(self, state: RetryCallState) -> float:
-        """Seconds to wait before the next attempt."""
-        error = state.outcome.exception() if state.outcome else None
-        asked_s = (error.retry_after_s if isinstance(error, GatewayError) else None) or 0.0
-        asked_s = min(asked_s, _LONGEST_WAIT_S)
-        policy = self._policy
-        delay_s = min(policy.max_delay_s, policy.min_delay_s * policy.factor ** (state.attempt_number - 1))
-        # All who were told the same time would come back at once, so that is spread as well.
-        return asked_s + random.uniform(0.0, delay_s) if policy.jitter else max(asked_s, delay_s)
+
+def delay_s(policy: RetryPolicy, state: RetryCallState) -> float:
+    """Seconds to wait before the next attempt."""
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = (error.retry_after_s if isinstance(error, GatewayError) else None) or 0.0
+    asked_s = min(asked_s, _LONGEST_WAIT_S)
+    wait_s = min(policy.max_delay_s, policy.min_delay_s * policy.factor ** (state.attempt_number - 1))
+    # All who were told the same time would come back at once, so that is spread as well.
+    return asked_s + random.uniform(0.0, wait_s) if policy.jitter else max(asked_s, wait_s)

@@ -147,11 +147,21 @@ class Ledger(_Group):
     retention_days: int = _setting(365, "How long the usage ledger is kept, days; 0 keeps it for ever", ge=0)
 
 
+class Jobs(_Group):
+    """How soon a job goes on whose worker died."""
+
+    lease_s: float = _setting(15.0, "A dead worker's job is free after this, seconds; same for all", ge=1, le=600)
+    sweep_s: Seconds = _setting(5.0, "How often each process looks for waiting jobs and dead workers, seconds")
+
+
 class Settings(_Group):
     """Every setting of a process, by its path; the environment name is `LLMGATEWAY_` and the path with `__`."""
 
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 for every interface")
     port: int = _setting(8000, "Port to listen on; 0 takes a free one", ge=0, le=65535)
+    worker_port: int = _setting(
+        8001, "Port of `llmgateway worker`: its health and figures; 0 takes a free one", ge=0, le=65535
+    )
     workers: int = _setting(1, "Web processes", ge=1, le=256)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severity that is logged")
     log_format: Literal["auto", "json", "console"] = _setting("auto", "auto: console on a terminal, json otherwise")
@@ -170,9 +180,10 @@ class Settings(_Group):
         pattern=r"^rediss?://",
     )
     queue_url: str | None = _secret(
-        None, "Queue for jobs; unset: redis_url", "amqp://queue:5672", pattern=r"^(redis|amqp)s?://"
+        None, "Queue for jobs; unset: redis_url", "amqp://queue:5672", pattern=r"^(redis|amqp)s?://[^/?#\s]+"
     )
     embedded_worker: Literal["auto", "on", "off"] = _setting("auto", "Run jobs inside serve; auto: without a queue URL")
+    worker_processes: int = _setting(1, "Processes of `llmgateway worker`", ge=1, le=256)
     worker_threads: Count = _setting(8, "Jobs at once in a worker process")
     encryption_keys: Secrets = _secret(
         (), "The first encrypts, all decrypt; unset: a key file in data_dir", "new-key,old-key"
@@ -206,6 +217,7 @@ class Settings(_Group):
     sensitivity: Sensitivity = Sensitivity()
     audit: Audit = Audit()
     ledger: Ledger = Ledger()
+    jobs: Jobs = Jobs()
 
     otel: Mapping[str, str] = _setting({}, "OTEL_*, as OpenTelemetry defines them", repr=False)
     sources: Mapping[str, str] = _setting({}, "Setting path -> environment name it was read from", repr=False)
@@ -219,6 +231,11 @@ class Settings(_Group):
     def limits_enabled(self) -> bool:
         """Whether callers are limited: as set, otherwise by the auth mode."""
         return self.auth.mode != "none" if self.limits.enabled is None else self.limits.enabled
+
+    @property
+    def embeds_worker(self) -> bool:
+        """Whether `serve` runs jobs itself."""
+        return self.effective_queue_url is None if self.embedded_worker == "auto" else self.embedded_worker == "on"
 
     @property
     def effective_queue_url(self) -> str | None:

@@ -6,7 +6,7 @@ _SHORTEST_ADMIN_KEY = 32  # characters; anything shorter can be guessed from out
 _SHORTEST_SHARED_KEY = 16
 
 # Settings, or groups of them, whose part is not built yet: accepted, validated, and named at start.
-_NOT_BUILT = ("queue_url", "embedded_worker", "worker_threads", "openai_use_responses_api", "retry.jobs", "audit")
+_NOT_BUILT = ("openai_use_responses_api", "audit")
 
 
 def without_effect(settings: Settings) -> list[str]:

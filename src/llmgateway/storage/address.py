@@ -8,11 +8,11 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from llmgateway.storage.admin.outcomes import following
@@ -20,10 +20,14 @@ from llmgateway.storage.admin.rows import Change
 from llmgateway.storage.migrations.revisions import VERSION_TABLE, known
 from llmgateway.storage.queries import StorageAwayError
 
+JobsQuestion = Literal["live", "hooks", "leaving"]
+
 _SCHEME = re.compile(r"^(sqlite|postgres(?:ql)?)(?:\+\w+)?://")
 _OPEN_LIMIT_S = 10.0  # after a crash another process may be reading the log of writes back
 _PING_LIMIT_S = 0.5
 _COARSEST_NS = 3_000_000_000
+# SQLite, result codes: SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL; further bits say more of the same.
+_UNWRITTEN, _PRIMARY_CODE = frozenset({8, 10, 13}), 0xFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,15 @@ def reason(error: Exception) -> str:
     """Say why the database cannot be asked: without the statement, which holds what clients sent."""
     origin = getattr(error, "orig", None) or error
     return f"{type(origin).__name__}: {' '.join(str(origin).split())[:300]}"
+
+
+def refuses_writes(error: Exception) -> bool:
+    """Tell whether the database may well be read: its disk is full or broken, or it may not be written to."""
+    origin = getattr(error, "orig", None) or error
+    if (code := getattr(origin, "sqlite_errorcode", None)) is not None:
+        return code & _PRIMARY_CODE in _UNWRITTEN
+    # PostgreSQL: disk_full, read_only_sql_transaction.
+    return getattr(origin, "sqlstate", None) in {"53100", "25006"}
 
 
 def make_file(path: Path) -> None:
@@ -118,6 +131,28 @@ def holds_before(path: Path, at_us: int) -> bool:
         StorageAwayError: It cannot be read.
     """
     return bool(_ask(path, _OPEN_LIMIT_S, "SELECT 1 FROM ledger WHERE at_us < ? LIMIT 1", at_us))
+
+
+# Each costs a look at an index that has few rows or none.
+_JOBS: Mapping[JobsQuestion, str] = {
+    "live": "SELECT 1 FROM jobs WHERE status = 'queued' UNION ALL "
+    "SELECT 1 FROM jobs WHERE lease_until_us IS NOT NULL LIMIT 1",
+    "hooks": "SELECT 1 FROM jobs WHERE hook_at_us IS NOT NULL LIMIT 1",
+    "leaving": "SELECT 1 FROM jobs WHERE expires_at_us <= ? UNION ALL "
+    "SELECT 1 FROM jobs WHERE repeats IS NOT NULL AND created_at_us < ? LIMIT 1",
+}
+
+
+def holds_jobs(path: Path, which: JobsQuestion, *values: int) -> bool:
+    """Tell whether there are jobs that wait or run, that have a webhook to send, or whose time is over.
+
+    Args:
+        values: For the last of the three: microseconds up to which a job, and an idempotency key, have had their time.
+
+    Raises:
+        StorageAwayError: It cannot be read.
+    """
+    return bool(_ask(path, _OPEN_LIMIT_S, _JOBS[which], *values))
 
 
 def mark_of(path: Path) -> tuple[int, ...] | None:

@@ -4,12 +4,13 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-from sqlalchemy import URL, event, text
+from anyio import to_thread
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -30,17 +31,29 @@ _PRAGMAS = (
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Writes:
+    """Counts the transactions that changed something: a full disk can still be read."""
+
+    done: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """An open engine and where it leads.
 
     Args:
         failures: What its calls raise when the database cannot be asked.
+        plain: A second way to SQLite's file, which connects when it is used.
+        turns: One at a time goes that way, in the order they came: SQLite has one writer.
     """
 
     address: Address
     engine: AsyncEngine
     failures: tuple[type[Exception], ...]
+    plain: Engine | None = None
+    turns: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    writes: Writes = field(default_factory=Writes)
 
     async def rows(self, statement: Any) -> list[Any]:
         """Ask one question."""
@@ -56,7 +69,32 @@ class Database:
 
     async def _written(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
-            return await work(connection)
+            result = await work(connection)
+        self.writes.done += 1
+        return result
+
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        """Change something in one transaction of many statements, whatever becomes of who waits for it.
+
+        SQLite gets them from one thread: to hand over each by itself takes longer than what it does.
+        """
+        plain = self.plain
+        if plain is None:
+            return await to_its_end(self._written(lambda connection: connection.run_sync(work)))
+
+        def whole() -> T:
+            with plain.begin() as connection:
+                result = work(connection)
+            self.writes.done += 1
+            return result
+
+        return await to_its_end(to_thread.run_sync(whole, limiter=self.turns))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+        if self.plain is not None:
+            await to_thread.run_sync(self.plain.dispose)
 
     async def ping(self) -> None:
         """Ask for nothing."""
@@ -120,7 +158,8 @@ def open_engine(address: Address, *, statement_limit_s: float = _STATEMENT_LIMIT
     """
     failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
     if address.path is not None:
-        return Database(address, _sqlite(address.path), failures)
+        engine, plain = _sqlite(address.path)
+        return Database(address, engine, failures, plain)
     import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415  only where it is asked for: 4 MB
 
     engine = create_async_engine(
@@ -143,7 +182,7 @@ def open_engine(address: Address, *, statement_limit_s: float = _STATEMENT_LIMIT
     return Database(address, engine, (*failures, *own))
 
 
-def _sqlite(path: Path) -> AsyncEngine:
+def _sqlite(path: Path) -> tuple[AsyncEngine, Engine]:
     make_file(path)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
@@ -152,6 +191,16 @@ def _sqlite(path: Path) -> AsyncEngine:
         pool_timeout=_STATEMENT_LIMIT_S,
     )
 
+    plain = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=_STATEMENT_LIMIT_S,
+        connect_args={"check_same_thread": False},  # one thread at a time, not always the same
+    )
+
+    @event.listens_for(plain, "connect")
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         cursor = connection.cursor()
@@ -159,7 +208,7 @@ def _sqlite(path: Path) -> AsyncEngine:
             cursor.execute(pragma)
         cursor.close()
 
-    return engine
+    return engine, plain
 
 
 @asynccontextmanager

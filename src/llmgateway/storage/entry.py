@@ -143,7 +143,7 @@ def _attempts(exchange: Exchange, now: float) -> tuple[list[AttemptEntry], float
                 None if first is None else int((first - begun) * 1e6) / 1e3,
             )
         )
-    return entries[-_MOST_ATTEMPTS:], upstream_s(exchange.attempts, now) * 1e6
+    return entries[-_MOST_ATTEMPTS:], (upstream_s(exchange.attempts, now) + exchange.job_s) * 1e6
 
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:

@@ -45,7 +45,7 @@ async def _insert(database: Database, rows: list[Row], refused: Refused) -> None
     try:
         await _write(database, rows)
     except Exception as error:
-        if not _about_content(error):
+        if not about_content(error):
             raise
     else:
         return
@@ -53,7 +53,7 @@ async def _insert(database: Database, rows: list[Row], refused: Refused) -> None
         try:
             await _write(database, [_clean(row)])
         except Exception as error:
-            if not _about_content(error):
+            if not about_content(error):
                 raise
             # Its text quotes the row, which may hold what is personal.
             refused(row[0], type(getattr(error, "orig", None) or error).__name__)
@@ -118,7 +118,7 @@ def _clean_value(value: Any) -> Any:
     return value
 
 
-def _about_content(error: Exception) -> bool:
+def about_content(error: Exception) -> bool:
     """Tell whether the database refused what is in a row, as it would every time."""
     origin = getattr(error, "orig", None)
     if origin is None:

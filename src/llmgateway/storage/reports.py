@@ -60,8 +60,11 @@ def _constant(number: int) -> ColumnElement[int]:
 _row = ledger.c
 _failed = or_(_row.status >= _FIRST_ERROR, _row.error_code.is_not(None))
 _left = or_(_row.status == _LEFT, func.coalesce(_row.error_code, "") == _LEFT_CODE)
-# A request that failed before any token has no cost to know.
-_unpriced = and_(_row.cost_nusd.is_(None), or_(_row.prompt_tokens.is_not(None), ~_failed))
+# A request that failed before any token has no cost to know; nor has one that a job answered, whose calls have theirs.
+_unpriced = and_(
+    _row.cost_nusd.is_(None),
+    or_(_row.prompt_tokens.is_not(None), and_(~_failed, _row.requested_model.not_like("service/%"))),
+)
 _day = _row.at_us // _constant(24 * _HOUR_US)
 _hour = _row.at_us // _constant(_HOUR_US)
 _length = case(

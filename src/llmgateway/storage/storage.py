@@ -14,7 +14,16 @@ import anyio
 from anyio import to_thread
 from structlog.typing import FilteringBoundLogger
 
-from llmgateway.storage.address import Address, file_turn, holds_before, locate, ping, reason, revision_in
+from llmgateway.storage.address import (
+    Address,
+    file_turn,
+    holds_before,
+    locate,
+    ping,
+    reason,
+    refuses_writes,
+    revision_in,
+)
 from llmgateway.storage.entry import LedgerEntry
 from llmgateway.storage.migrations.apart import upgrade_apart
 from llmgateway.storage.migrations.revisions import HEAD
@@ -58,6 +67,7 @@ class Storage:
         self._database: Database | None = None  # for SQLite, once it was asked
         self._making = anyio.Lock()
         self._told_away = False
+        self._is_full = False
         self.opened = anyio.Event()
         self.up = False
 
@@ -175,7 +185,7 @@ class Storage:
         database, self._database, self._address = self._database, None, None
         self.up = False
         if database is not None:
-            await database.engine.dispose()
+            await database.close()
 
     def _unasked(self) -> Path | None:
         """Name SQLite's file as long as a look at it is enough, because nothing has needed more."""
@@ -212,6 +222,7 @@ class Storage:
             StorageAwayError: It cannot answer now.
         """
         database = self._database or await self._open_file()
+        done = database.writes.done
         try:
             answer = await question(database)
         except TimeoutError as error:
@@ -219,9 +230,9 @@ class Storage:
             raise StorageAwayError("The database took too long") from error
         except database.failures as error:
             why = reason(error)
-            self._away(why)
+            self._away(why, is_full=refuses_writes(error))
             raise StorageAwayError(why) from error
-        self._back()
+        self._back(wrote=database.writes.done > done)
         return answer
 
     async def _open_file(self) -> "Database":
@@ -245,16 +256,18 @@ class Storage:
         if loaded is not None:
             loaded()
 
-    def _away(self, why: str) -> None:
+    def _away(self, why: str, *, is_full: bool = False) -> None:
         self.up = False
+        self._is_full = self._is_full or is_full
         if not self._told_away:
             self._told_away = True
-            self._logger.warning("database_away", reason=why, effect="entries wait in the journal")
+            self._logger.warning("database_away", reason=why, effect="usage waits in the journal, and jobs wait")
 
-    def _back(self) -> None:
+    def _back(self, *, wrote: bool = False) -> None:
         self.up = True
-        if self._told_away:
-            self._told_away = False
+        # A full disk can be read: each read would tell that it is back, and each write that it is away.
+        if self._told_away and (wrote or not self._is_full):
+            self._told_away = self._is_full = False
             self._logger.info("database_back")
 
     def _refused(self, entry_id: str, kind: str) -> None:

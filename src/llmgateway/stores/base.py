@@ -1,8 +1,8 @@
 """The seam to state that processes share: what may be asked of memory and Redis alike, with the same answers.
 
-Four parts: `Limiter` (rates, slots, budgets), `Values` (kept answers, claims), `Board` (notes that all read) and `Bell`
-(news). A call costs at most one round trip before it, with all of them together, and one after it, for which nobody
-waits.
+Five parts: `Limiter` (rates, slots, budgets), `Values` (kept answers, claims), `Board` (notes that all read), `Feed`
+(events in their order) and `Bell` (news). A call costs at most one round trip before it, with all of them together, and
+one after it, for which nobody waits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -280,6 +280,25 @@ class Board(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """Events by topic, each with a number that its author gives: 1, 2, 3. What is old or lost is not there any more.
+
+    Whoever reads looks for a gap: then he asks those who know for certain.
+    """
+
+    def append(self, topic: str, number: int, body: bytes, ttl_s: float) -> None:
+        """Tell all processes, this one too. Never waits, never raises; the topic is forgotten after `ttl_s`."""
+        ...
+
+    async def read(self, after: Mapping[str, int], timeout_s: float) -> Mapping[str, Sequence[tuple[int, bytes]]]:
+        """Give what came on these topics after these numbers, in order; wait for the first of it if there is none.
+
+        Raises:
+            StoreAwayError: The store does not answer.
+        """
+        ...
+
+
 class Bell(Protocol):
     """News that has no content: whoever hears it looks for himself."""
 
@@ -310,6 +329,9 @@ class Store(Protocol):
 
     @property
     def bell(self) -> Bell: ...
+
+    @property
+    def feed(self) -> Feed: ...
 
     @property
     def shared(self) -> bool:

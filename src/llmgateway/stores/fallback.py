@@ -11,6 +11,7 @@ from llmgateway.stores.base import (
     Board,
     Claim,
     Decision,
+    Feed,
     Held,
     Limiter,
     Note,
@@ -56,6 +57,8 @@ class FallbackStore:
         self.values: Values = _FallbackValues(shared, own)
         self.board: Board = _FallbackBoard(shared, own)
         self.bell: Bell = shared.bell
+        # What one process alone tells itself needs no feed: others would be told nothing while it is away.
+        self.feed: Feed = shared.feed
         self._counted = counted
 
     @property

@@ -103,6 +103,10 @@ class TokenCounter:
             in_bytes = sum(len(text.encode(errors="replace")) for text in texts)
             return Counted(in_bytes // _BYTES_PER_TOKEN, _ESTIMATED, exact=False)
 
+    def loaded(self) -> frozenset[str]:
+        """Name the encodings, and the paths of the files, that are in memory now."""
+        return frozenset(self._encodings) | self._files.loaded()
+
     async def apart(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do work that counts in one of the counter's own threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))

@@ -69,6 +69,11 @@ class TokenizerFiles:
                 loaded = self._known(path, stamp) or self._keep(path, _Loaded(stamp, self._load(path)))
         return loaded.count
 
+    def loaded(self) -> frozenset[str]:
+        """Name the paths of those that are in memory now and can be used."""
+        with self._touching:
+            return frozenset(str(path) for path, loaded in self._kept.items() if loaded.count is not None)
+
     def _known(self, path: Path, stamp: tuple[int, int]) -> _Loaded | None:
         with self._touching:
             loaded = self._kept.get(path)

@@ -13,6 +13,7 @@ _MAX_CHOICES = 8
 _MAX_STOPS = 4
 # Tokens per message that chat formats add around its text, as OpenAI's cookbook counts them.
 _MESSAGE_TOKENS = 3
+_OPENS, _CLOSES = "<document>", "</document>"
 # One piece stands for one token: up to six characters of a word with the space before it, or one ideograph; what
 # joins on (accents, skin tones, the joiner of emoji) is not torn off.
 _PIECE = re.compile(
@@ -92,7 +93,15 @@ def count_tokens(text: str) -> int:
 def _reply(text: str, model: str, *, param: str) -> str:
     if not text.strip():
         raise InvalidRequestError(f"`{param}` holds no text to answer.", param=param)
-    return summarize(text) if model == "summary" else text
+    return summarize(_document_in(text)) if model == "summary" else text
+
+
+def _document_in(text: str) -> str:
+    """Give what stands between the marks that prompts put around a document: what is around it is not summed up."""
+    start = text.find(_OPENS)
+    end = text.rfind(_CLOSES)
+    inside = text[start + len(_OPENS) : end] if 0 <= start < end else ""
+    return inside if inside.strip() else text
 
 
 def _refuse_unsupported(body: dict[str, Any]) -> None:

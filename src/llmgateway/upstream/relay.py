@@ -69,7 +69,7 @@ class Relay:
     async def probe(self, deployment: Deployment) -> bool:
         """Ask for the list of models, which costs nothing. Fills `upstream.base.Probed`."""
         account = deployment.account
-        url = _models(account.wire, account.api_base or "", account.api_version)
+        url = models_address(account.wire, account.api_base or "", account.api_version)
         response = await self._transport.get(account, url, credentials(account.wire, account.api_key))
         if response.status in _OK:
             response.close()
@@ -109,7 +109,7 @@ def address(wire: str, api_base: str, model: str, api_version: str | None, opera
     return URL(api_base.rstrip("/") + PATHS[operation])
 
 
-def _models(wire: str, api_base: str, api_version: str | None) -> URL:
+def models_address(wire: str, api_base: str, api_version: str | None) -> URL:
     """Where the models are listed (OpenAI API reference; Azure OpenAI REST API reference)."""
     if wire == "azure":
         return URL(f"{api_base.rstrip('/')}/openai/models?api-version={quote(api_version or '')}", encoded=True)

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's envelope, in a body or as the last event of a stream."""
+"""Errors as OpenAI's envelope, in a body or as the last event of a stream; and as document services tell them."""
 
 import math
 
@@ -23,6 +23,13 @@ def envelope(error: GatewayError, request_id: str) -> bytes:
         fields["details"] = error.details
     fields["request_id"] = request_id
     return _JSON.encode({"error": fields})
+
+
+def document_envelope(error: GatewayError, request_id: str) -> bytes:
+    """Render `{"detail", "error_code", ...details, "request_id"}`, as everything under /api/v1 answers."""
+    fields: dict[str, object] = {"detail": error.message, "error_code": error.code.upper()}
+    fields |= {name: value for name, value in (error.details or {}).items() if name not in fields}
+    return _JSON.encode(fields | {"request_id": request_id})
 
 
 def error_event(error: GatewayError, request_id: str) -> bytes:

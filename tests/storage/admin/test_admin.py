@@ -14,9 +14,10 @@ from llmgateway.storage.address import changes_in
 from llmgateway.storage.admin import admin as module
 from llmgateway.storage.admin.admin import AdminStorage
 from llmgateway.storage.admin.outcomes import OvertakenError, TakenError
-from llmgateway.storage.admin.rows import Change
+from llmgateway.storage.admin.rows import Change, EntityKind
 from llmgateway.storage.storage import Storage, StorageAwayError
 from tests.lines import Lines
+from tests.storage.admin.entities import ENTITIES, service_row
 from tests.storage.admin.given import NOW, deed, deployment_row, key_row, organization_row, provider_row
 from tests.storage.conftest import opened
 from tests.storage.test_address import age
@@ -63,6 +64,51 @@ async def test_a_row_is_added_read_replaced_and_removed(admin: AdminStorage, kin
     audit = await admin.audit()
     assert [row.subject for row in audit.rows] == ["four", "three", "one"]
     assert (await admin.verify()).ok
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+async def test_what_services_are_made_of_is_added_read_replaced_and_removed(
+    admin: AdminStorage, kind: EntityKind
+) -> None:
+    built_in = await admin.every(kind)
+    rows = ENTITIES[kind]
+    for row in rows:
+        assert await admin.entity(kind, row.id) is None
+        assert await admin.replace_entity(kind, row, deed()) is False
+        await admin.add_entity(kind, row, deed("one"))
+        assert await admin.entity(kind, row.id) == row
+        with pytest.raises(TakenError):
+            await admin.add_entity(kind, row, deed("two"))
+    first, second = rows
+    changed = structs.replace(first, name="another")
+    with pytest.raises(OvertakenError):
+        await admin.replace_entity(kind, changed, deed(), instead_of=changed)
+    assert await admin.replace_entity(kind, changed, deed("three"), instead_of=first) is True
+
+    assert sorted(await admin.every(kind), key=str) == sorted([*built_in, changed, second], key=str)
+    page = await admin.entities(kind, 1, 1)
+    assert (len(page.rows), page.total) == (1, len(built_in) + 2)
+    assert await admin.remove_entity(kind, second.id, deed("four")) is True
+    assert await admin.remove_entity(kind, second.id, deed("five")) is False
+    assert [(change.kind, change.subject) for change in await admin.changes_after(0)] == [
+        (kind, first.id),
+        (kind, second.id),
+        (kind, first.id),
+        (kind, second.id),
+    ]
+    assert (await admin.verify()).rows == 4
+
+
+async def test_names_are_unique_in_their_organization_and_are_said_without_it(admin: AdminStorage) -> None:
+    await admin.add_entity("service", service_row(organization_id="acme"), deed())
+    await admin.add_entity("service", service_row(), deed())
+
+    with pytest.raises(TakenError, match=r"^There is another with the name 'Minutes'$"):
+        await admin.add_entity("service", service_row(organization_id="acme"), deed())
+    with pytest.raises(TakenError, match=r"^There is another with the route 'minutes'$"):
+        await admin.add_entity("service", service_row(organization_id="acme", unique_name="acme/x"), deed())
+    with pytest.raises(TakenError, match=r"^There is another with the code 'summary'$"):
+        await admin.add_entity("service_type", structs.replace(ENTITIES["service_type"][1], code="summary"), deed())
 
 
 async def test_a_key_is_found_by_its_hash_and_the_one_before_with_its_organization(admin: AdminStorage) -> None:

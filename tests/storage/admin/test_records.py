@@ -7,6 +7,7 @@ from llmgateway.caller import Budget
 from llmgateway.catalog.model import Limits
 from llmgateway.storage.admin.records import KINDS, field_of, identity_of, row_from, values_of
 from llmgateway.storage.admin.rows import ChangeKind
+from tests.storage.admin.entities import ENTITIES
 from tests.storage.admin.given import NOW, deployment_row, key_row, organization_row, provider_row
 
 ROWS: dict[ChangeKind, list[Struct]] = {
@@ -31,6 +32,7 @@ ROWS: dict[ChangeKind, list[Struct]] = {
     "organization": [organization_row(), organization_row(limits=Limits(concurrent=3), budget=Budget(1.0))],
     "provider": [provider_row(sealed_key="x" * 2000), provider_row(fields={"a": {"b": [1, None, 2.5]}})],
     "deployment": [deployment_row()],
+    **dict(ENTITIES.items()),
 }
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -19,11 +20,12 @@ def _nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def children(mark: str) -> list[str]:
-    """Find the processes that have something in their command line."""
+    """Find the processes that this one has started and that have something in their command line."""
     found = []
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if mark in line.read_text():
+            parent = line.with_name("stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(os.getpid()) and mark in line.read_text():
                 found.append(line.parent.name)
     return found
 

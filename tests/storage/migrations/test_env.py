@@ -5,7 +5,7 @@ from sqlalchemy import inspect
 
 from llmgateway.storage.address import locate
 from llmgateway.storage.database import open_engine
-from llmgateway.storage.migrations.tables import metadata
+from llmgateway.storage.migrations.document_tables import jobs
 
 
 @pytest.mark.usefixtures("storage")
@@ -17,4 +17,6 @@ async def test_revision_is_kept_in_a_table_of_its_own_name(url: str, tmp_path: P
     finally:
         await database.engine.dispose()
 
-    assert set(names) == {*metadata.tables, "llmgateway_version"}, "another program's Alembic may share the database"
+    assert set(names) == {*jobs.metadata.tables, "llmgateway_version"}, (
+        "another program's Alembic may share the database"
+    )

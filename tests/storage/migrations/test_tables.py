@@ -6,13 +6,13 @@ from sqlalchemy import Connection
 
 from llmgateway.storage.address import locate
 from llmgateway.storage.database import open_engine
-from llmgateway.storage.migrations.tables import metadata
+from llmgateway.storage.migrations.document_tables import jobs
 from llmgateway.storage.storage import Storage
 
 
 def differences(connection: Connection) -> list[Any]:
     options = {"version_table": "llmgateway_version", "compare_type": True}
-    found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), jobs.metadata)
     return found
 
 

@@ -66,9 +66,10 @@ def test_what_can_be_known_beforehand_is_there_at_zero() -> None:
     assert shown.of("llm_rate_limit_decisions_total", decision="limited") == 0
     assert shown.of("llm_cache_requests_total", result="hit") == 5
     assert shown.of("llm_cache_requests_total", result="coalesced") == 0
-    assert shown.of("llm_queue_depth", priority="high") == 0
+    assert shown.of("llm_queue_depth", priority="9") == 0
+    assert shown.of("llm_jobs_running") == 0
     assert shown.of("llm_budget_used_ratio") == 0
-    assert shown.of("llm_job_wait_seconds_count") == 0
+    assert shown.of("llm_job_wait_seconds_count") is None
     assert shown.of("llm_overhead_seconds_count", stream="true") == 0
-    assert shown.of("llm_jobs_total", outcome="failed") == 0
+    assert shown.of("llm_jobs_total", outcome="failed") is None
     assert shown.of("llm_requests_total", model="none") is None

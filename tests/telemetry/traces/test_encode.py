@@ -59,6 +59,16 @@ def test_a_first_span_has_no_parent_and_a_clients_is_marked_remote() -> None:
     assert (first.parent_span_id, first.flags, remote.flags) == (b"", 0x101, 0x301)
 
 
+def test_links_name_other_spans() -> None:
+    read = ExportTraceServiceRequest.FromString(encode([span(links=((5, 6), (1 << 127, 1 << 63)))], {}))
+    (linked,) = read.resource_spans[0].scope_spans[0].spans
+
+    assert [(link.trace_id, link.span_id) for link in linked.links] == [
+        ((5).to_bytes(16, "big"), (6).to_bytes(8, "big")),
+        ((1 << 127).to_bytes(16, "big"), (1 << 63).to_bytes(8, "big")),
+    ]
+
+
 def test_a_span_never_ends_before_it_begins() -> None:
     read = ExportTraceServiceRequest.FromString(encode([span(ended_ns=1)], {}))
 

@@ -31,7 +31,7 @@ async def give(exchange: Exchange, call: Call, kept: Kept, status: str, cache_ty
     exchange.provider, exchange.upstream_model = kept.provider, kept.upstream_model
     exchange.usage, exchange.cost_usd = None, 0.0
     if cache_type is not None:
-        exchange.events.append(Event("cache_hit", time.perf_counter(), {"type": cache_type}))
+        exchange.note(Event("cache_hit", time.perf_counter(), {"type": cache_type}))
     return reply
 
 

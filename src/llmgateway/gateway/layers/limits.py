@@ -279,7 +279,7 @@ class Limits:
 
     def _note_refusal(self, exchange: Exchange, ask: Ask, decision: Decision) -> None:
         name, retry_after_s = decision.refused_by or _UNKNOWN, decision.retry_after_s
-        exchange.events.append(Event("limit", time.perf_counter(), {"rule": name, "retry_after_s": retry_after_s}))
+        exchange.note(Event("limit", time.perf_counter(), {"rule": name, "retry_after_s": retry_after_s}))
         if decision.unit == "money":
             self._watch.refused(name, ask.rules.purses)
 

@@ -117,7 +117,7 @@ class SemanticCache:
         except (GatewayError, StoreAwayError) as error:
             # The question is answered all the same.
             reason = error.code if isinstance(error, GatewayError) else "store_away"
-            exchange.events.append(Event("semantic_cache_failed", time.perf_counter(), {"reason": reason}))
+            exchange.note(Event("semantic_cache_failed", time.perf_counter(), {"reason": reason}))
         return None
 
     def _may_see(self, exchange: Exchange, name: str) -> bool:

@@ -121,7 +121,7 @@ class SensitivityLayer:
             if other is None:
                 self._decide(exchange, findings, "refuse")
                 raise _refused(model, findings)
-            exchange.events.append(
+            exchange.note(
                 Event("reroute", time.perf_counter(), {"from": model.label, "to": other.label, "reason": "sensitivity"})
             )
             exchange.model, exchange.model_label = other, other.label

@@ -69,7 +69,7 @@ class AutoModel:
             name_cheapest(error, exchange, call, self._planner, offer)
             raise
         exchange.others = tuple(model.name for model in best[1:])
-        exchange.events.append(Event("auto", time.perf_counter(), {"task": task, "to": best[0].label}))
+        exchange.note(Event("auto", time.perf_counter(), {"task": task, "to": best[0].label}))
         return best[0]
 
     def _offered(self, exchange: Exchange, operation: Operation, auto: Auto, offer: Offer, task: str) -> list[Model]:

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from llmgateway.catalog.model import Deployment, SecurityLevel
-from llmgateway.exchange import usd
+from llmgateway.headers import usd
 from llmgateway.routing.choosing.candidate import UNPRICED, Candidate
 from llmgateway.routing.health.health import Cause
 

@@ -13,7 +13,7 @@ from llmgateway.errors import (
     UpstreamQuotaError,
     UpstreamRateLimitedError,
 )
-from llmgateway.exchange import usd
+from llmgateway.headers import usd
 from llmgateway.routing.choosing.candidate import UNPRICED, Candidate
 from llmgateway.routing.choosing.filters import STREAMING, FilterName, Wanted, lacking
 from llmgateway.wire.needs import NEEDED_BY

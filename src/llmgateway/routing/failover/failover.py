@@ -152,7 +152,7 @@ class _Walk:
 
     def _tell(self, before: Candidate, after: Candidate, error: GatewayError) -> None:
         told: dict[str, str | int | float | bool] = {"from": before.name, "to": after.name, "cause": error.code}
-        self._exchange.events.append(Event("failover", time.perf_counter(), told))
+        self._exchange.note(Event("failover", time.perf_counter(), told))
 
 
 def _nobody_left(name: str, *, limited: bool) -> GatewayError:

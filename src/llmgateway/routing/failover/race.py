@@ -203,7 +203,7 @@ class Race:
         self._exchange.provider, self._exchange.upstream_model = answered.provider, answered.model
 
     def _tell(self, *, won: bool) -> None:
-        self._exchange.events.append(Event("race", time.perf_counter(), {"kind": self._kind, "won": won}))
+        self._exchange.note(Event("race", time.perf_counter(), {"kind": self._kind, "won": won}))
 
 
 async def _over(task: "asyncio.Task[Reply]") -> None:

@@ -174,7 +174,7 @@ class RescuedChunks:
             "cause": cause,
             "said_chars": sum(map(len, self._told.parts)),
         }
-        self._exchange.events.append(Event("rescue", time.perf_counter(), told))
+        self._exchange.note(Event("rescue", time.perf_counter(), told))
 
 
 class _Both:

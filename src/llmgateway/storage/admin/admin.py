@@ -1,4 +1,4 @@
-"""Keys, organizations, providers and deployments in the database: every write is one transaction with its audit row.
+"""What administrators write, in the database: every write is one transaction with its audit row.
 
 Nothing heavy is imported before a question needs it, as in `Storage`, whose connections these are.
 """
@@ -19,6 +19,7 @@ from llmgateway.storage.admin.rows import (
     ChangeKind,
     Deed,
     DeploymentRow,
+    EntityKind,
     KeyRow,
     OrganizationRow,
     Page,
@@ -157,6 +158,34 @@ class AdminStorage:
     async def remove_deployment(self, deployment_id: str, deed: Deed) -> bool:
         """Remove a deployment; false when there is none of that id."""
         return await self._remove("deployment", deployment_id, deed)
+
+    async def entity(self, kind: EntityKind, identity: str) -> Any:
+        """Find a row of one kind, as `storage/documents/rows.py` has it, by its id; `None` when there is none."""
+        return await self._find(kind, identity)
+
+    async def entities(self, kind: EntityKind, page: int = 1, page_size: int = _PAGE_SIZE) -> Page[Any]:
+        """Read rows of one kind and of all organizations, oldest first."""
+        found: Page[Any] = await self._page(kind, {}, page, page_size)
+        return found
+
+    async def every(self, kind: EntityKind) -> list[Any]:
+        """Read all rows of one kind, oldest first."""
+        found: list[Any] = await self._storage.ask(lambda database: _reading().every(database, kind))
+        return found
+
+    async def add_entity(self, kind: EntityKind, row: Struct, deed: Deed) -> None:
+        """Write a new row of one kind down."""
+        await self._add(kind, row, deed)
+
+    async def replace_entity(
+        self, kind: EntityKind, row: Struct, deed: Deed, *, instead_of: Struct | None = None
+    ) -> bool:
+        """Write a row of one kind as it is now; false when there is none of that id."""
+        return await self._replace(kind, row, deed, instead_of)
+
+    async def remove_entity(self, kind: EntityKind, identity: str, deed: Deed) -> bool:
+        """Remove a row of one kind, not those that name it; false when there is none of that id."""
+        return await self._remove(kind, identity, deed)
 
     async def changes_after(self, seq: int | None) -> list[Change]:
         """Read what was made, changed or removed since, oldest first; costs an idle gateway no import.

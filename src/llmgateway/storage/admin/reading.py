@@ -56,6 +56,13 @@ async def page_of(
     return Page([row_from(table, row, values) for values in rows], await _count(database, table, condition))
 
 
+async def every(database: Database, kind: ChangeKind) -> list[Any]:
+    """Read all rows, oldest first."""
+    table, row, column, _ = KINDS[kind]
+    rows = await database.rows(select(table).order_by(table.c.created_at_us, column))
+    return [row_from(table, row, values) for values in rows]
+
+
 async def changes_after(database: Database, seq: int | None) -> list[Change]:
     """Read the changes after one, or the newest alone."""
     if seq is None:

@@ -10,6 +10,22 @@ from sqlalchemy import JSON, BigInteger, Column, String, Table
 
 from llmgateway.storage.admin.chain import at_us, moment_of
 from llmgateway.storage.admin.rows import AuditRow, ChangeKind, DeploymentRow, KeyRow, OrganizationRow, ProviderRow
+from llmgateway.storage.documents.rows import (
+    FlavorRow,
+    PresetRow,
+    PromptRow,
+    ServiceRow,
+    ServiceTemplateRow,
+    ServiceTypeRow,
+)
+from llmgateway.storage.migrations.document_tables import (
+    flavors,
+    presets,
+    prompts,
+    service_templates,
+    service_types,
+    services,
+)
 from llmgateway.storage.migrations.tables import audit, deployments, keys, organizations, providers
 
 
@@ -32,6 +48,14 @@ KINDS: Mapping[ChangeKind, Kind] = {
     "organization": Kind(organizations, OrganizationRow, organizations.c.id, (organizations.c.name,)),
     "provider": Kind(providers, ProviderRow, providers.c.name),
     "deployment": Kind(deployments, DeploymentRow, deployments.c.id),
+    "service": Kind(services, ServiceRow, services.c.id, (services.c.unique_name, services.c.unique_route)),
+    "flavor": Kind(flavors, FlavorRow, flavors.c.id, (flavors.c.unique_name,)),
+    "prompt": Kind(prompts, PromptRow, prompts.c.id, (prompts.c.unique_name,)),
+    "service_type": Kind(service_types, ServiceTypeRow, service_types.c.id, (service_types.c.code,)),
+    "preset": Kind(presets, PresetRow, presets.c.id, (presets.c.unique_name,)),
+    "service_template": Kind(
+        service_templates, ServiceTemplateRow, service_templates.c.id, (service_templates.c.unique_name,)
+    ),
 }
 
 

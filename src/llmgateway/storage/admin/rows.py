@@ -9,7 +9,9 @@ from msgspec import Struct
 from llmgateway.caller import Budget
 from llmgateway.catalog.model import Limits, Strategy
 
-ChangeKind = Literal["key", "organization", "provider", "deployment"]
+# What document services are made of: their rows are in `storage/documents/rows.py`.
+EntityKind = Literal["service", "flavor", "prompt", "service_type", "preset", "service_template"]
+ChangeKind = Literal["key", "organization", "provider", "deployment"] | EntityKind
 Row = TypeVar("Row")
 
 

@@ -108,7 +108,14 @@ async def _refuse_second(
     if but is not None:
         query = query.where(kind.identity != but)
     if (await connection.execute(query)).first() is not None:
-        raise TakenError(f"There is another with the {field_of(column)} {value!r}")
+        raise TakenError(f"There is another with the {_said(column, value)}")
+
+
+def _said(column: Column[Any], value: str) -> str:
+    """Name what is taken, without the owner that stands before what is unique in it alone."""
+    name = field_of(column)
+    own = name.removeprefix("unique_")
+    return f"{name} {value!r}" if own == name else f"{own} {value.partition('/')[2]!r}"
 
 
 async def _refuse_overtaken(connection: AsyncConnection, kind: Kind, identity: str, expected: Struct) -> None:

@@ -2,12 +2,12 @@
 
 from alembic import context
 
+from llmgateway.storage.migrations.document_tables import jobs
 from llmgateway.storage.migrations.revisions import VERSION_TABLE
-from llmgateway.storage.migrations.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=jobs.metadata,
     version_table=VERSION_TABLE,
     transaction_per_migration=True,
 )

@@ -1,7 +1,7 @@
 """The steps that this program knows, by name: whoever only looks where a database stands needs no library."""
 
 # Oldest first. The steps themselves are in `versions`.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 HEAD = REVISIONS[-1]
 # Another program's migrations may live in the same database.
 VERSION_TABLE = "llmgateway_version"

@@ -4,6 +4,7 @@ import asyncio
 
 from llmgateway.stores.memory.bell import MemoryBell
 from llmgateway.stores.memory.board import MemoryBoard
+from llmgateway.stores.memory.feed import MemoryFeed
 from llmgateway.stores.memory.limiter import MemoryLimiter
 from llmgateway.stores.memory.values import MemoryValues
 
@@ -27,6 +28,7 @@ class MemoryStore:
         self.values = MemoryValues() if values is None else values
         self.board = MemoryBoard()
         self.bell = MemoryBell()
+        self.feed = MemoryFeed()
         self.reserve_now = limiter.reserve_now
         self._sweep_every_s = sweep_every_s
 

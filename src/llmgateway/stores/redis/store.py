@@ -5,6 +5,7 @@ import anyio
 from llmgateway.stores.base import Limiter
 from llmgateway.stores.redis.bell import RedisBell
 from llmgateway.stores.redis.board import RedisBoard
+from llmgateway.stores.redis.feed import RedisFeed
 from llmgateway.stores.redis.link import RedisLink
 from llmgateway.stores.redis.values import RedisValues
 
@@ -20,6 +21,7 @@ class RedisStore:
         self.values = RedisValues(link)
         self.board = RedisBoard(link)
         self.bell = RedisBell(link)
+        self.feed = RedisFeed(link)
 
     @property
     def up(self) -> bool:
@@ -36,4 +38,5 @@ class RedisStore:
             group.start_soon(self.bell.run)
 
     async def close(self) -> None:
+        self.feed.close()
         await self.link.close()

@@ -57,7 +57,7 @@ class Counting:
         duration_s = ended - exchange.started
         ending.requests.value += 1
         ending.duration.observe(duration_s)
-        ending.overhead.observe(max(0.0, duration_s - upstream_s(exchange.attempts, ended)))
+        ending.overhead.observe(max(0.0, duration_s - upstream_s(exchange.attempts, ended) - exchange.job_s))
         self._count_way(exchange, ended)
         self._times.add(duration_s)
         if exchange.usage is not None:

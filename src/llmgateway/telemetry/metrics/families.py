@@ -2,8 +2,8 @@
 
 Label values are bounded: `model` is a name that the catalog or LiteLLM's table has, else `other`; `provider` is an
 account of the catalog, `none` where no attempt was made, unless none was because all deployments rest: then the first
-one's; never a user, an organization or a key. A metric whose label values are all known beforehand is there from the
-start, at 0.
+one's; never a user or a key; an organization only of jobs, and of only so many that all others are `other`. A metric
+whose label values are all known beforehand is there from the start, at 0.
 """
 
 from collections.abc import Mapping
@@ -186,13 +186,17 @@ FAMILIES: tuple[Family, ...] = (
     _counter("llm_limits_guessed_total", "Calls that were counted per process, because Redis was away"),
     _counter("llm_audit_entries_lost_total", "Decisions that could not be written into the audit log"),
     # Jobs
-    _gauge("llm_queue_depth", "Jobs that wait", across="max", priority=("low", "normal", "high")),
-    _histogram("llm_job_wait_seconds", "From a job's submission to its start", JOB),
-    _histogram("llm_job_duration_seconds", "From a job's start to its end", JOB),
-    _counter("llm_jobs_total", "Jobs that ended", outcome=("completed", "failed", "cancelled")),
+    _gauge("llm_queue_depth", "Jobs that wait", across="max", priority=tuple(map(str, range(10)))),
+    _gauge("llm_jobs_running", "Jobs that run now"),
+    _histogram("llm_job_wait_seconds", "From a job's submission to its start", JOB, "service"),
+    _histogram("llm_job_duration_seconds", "From a job's first start to its end", JOB, "service"),
+    _counter("llm_jobs_total", "Jobs that ended", "service", outcome=("completed", "failed", "cancelled")),
+    _counter("llm_job_passes_total", "Calls of models that jobs have made", "service", "type"),
+    _counter("llm_job_tokens_total", "Tokens of jobs", "service", "organization", kind=("input", "output")),
+    _counter("llm_job_cost_usd_total", "US dollars of jobs, where prices are known", "service", "organization"),
     # The gateway itself
     _gauge("llm_build_info", "Always 1; the labels say what runs", "version", "python", across="max"),
-    _gauge("llm_workers", "Web processes that are alive"),
+    _gauge("llm_workers", "Processes that are alive"),
     _gauge("llm_start_time_seconds", "When the gateway was started, seconds since 1970", across="min"),
     _histogram("llm_event_loop_lag_seconds", "How much later than due a timer runs, looked at twice a second", LAG),
     _counter("llm_config_reloads_total", "Times a process read the changed catalog", result=("ok", "failed")),

@@ -13,7 +13,7 @@ from llmgateway.telemetry.metrics.figures import Histogrammed, Labels
 # Labels of one family that are told apart; all others are counted together as `other`.
 MOST_CHILDREN = 2_000
 OTHER = "other"
-_OPEN_LABELS = frozenset({"model", "provider", "from", "to"})
+_OPEN_LABELS = frozenset({"model", "provider", "from", "to", "service", "organization"})
 
 # DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees",
 # VLDB 2019): the bucket `i` holds what is in (GAMMA ** (i - 1), GAMMA ** i], so any value in it is right within 1 %.

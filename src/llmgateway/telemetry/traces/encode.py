@@ -54,6 +54,10 @@ def _message(span: Span) -> Message:
             Message.Event(name=event.name, time_unix_nano=event.at_ns, attributes=_pairs(event.attributes))
             for event in span.events
         ],
+        links=[
+            Message.Link(trace_id=trace_id.to_bytes(16, "big"), span_id=span_id.to_bytes(8, "big"))
+            for trace_id, span_id in span.links
+        ],
         status=_FAILED if span.failed else None,
         flags=1 | _HAS_IS_REMOTE | (_IS_REMOTE if span.remote_parent else 0),
     )

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from anyio import to_thread
@@ -64,9 +64,13 @@ class Traces:
     def record(self, exchange: Exchange) -> None:
         """Take the spans of an exchange that is over, if its trace is kept."""
         trace = exchange.trace
-        if trace is None or not trace.sampled or self._exporting is None:
+        if trace is not None and trace.sampled and self._exporting is not None:
+            self.take(spans_of(exchange, capture=self._otlp.capture_content))
+
+    def take(self, spans: Sequence[Span]) -> None:
+        """Take spans to be sent away."""
+        if self._exporting is None:
             return
-        spans = spans_of(exchange, capture=self._otlp.capture_content)
         if len(self._waiting) + len(spans) > self._otlp.max_queue:
             self._full += len(spans)
             return

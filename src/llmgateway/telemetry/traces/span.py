@@ -31,6 +31,7 @@ class Span(Struct):
         state: W3C `tracestate`.
         remote_parent: Whether the parent is another program's.
         failed: Its status is ERROR.
+        links: Spans that it has to do with, as trace and span.
     """
 
     trace_id: int
@@ -45,3 +46,4 @@ class Span(Struct):
     state: str = ""
     remote_parent: bool = False
     failed: bool = False
+    links: tuple[tuple[int, int], ...] = ()

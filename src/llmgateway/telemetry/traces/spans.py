@@ -1,4 +1,4 @@
-"""The spans of a finished request: one for the server, one for the model call, one for each attempt.
+"""The spans of a finished request: one for the server, or a job's pass; one for the model call; one for each attempt.
 
 Names and attributes are those of OpenTelemetry's semantic conventions 1.41 (HTTP and generative AI).
 """
@@ -41,8 +41,11 @@ def spans_of(exchange: Exchange, *, capture: bool = False) -> list[Span]:
     ended = exchange.ended or time.perf_counter()
     frame = _Frame(exchange, trace, offset_ns, ended)
     server = frame.span(trace.span_id, trace.parent_id, *_server_name(exchange))
-    server.remote_parent = bool(trace.parent_id)
-    _fill_server(server, exchange)
+    if exchange.for_job:
+        _fill_pass(server, exchange)
+    else:
+        server.remote_parent = bool(trace.parent_id)
+        _fill_server(server, exchange)
     if exchange.operation is None or (exchange.call is None and not exchange.attempts):
         return [server]
     generate = frame.span(new_span_id(), server.id, "llm.generate", INTERNAL)
@@ -97,6 +100,8 @@ def _is_traced(exchange: Exchange) -> bool:
 
 
 def _server_name(exchange: Exchange) -> tuple[str, int]:
+    if exchange.for_job:
+        return "job.pass", INTERNAL
     method = exchange.method if exchange.method in _METHODS else "HTTP"
     # Paths of other requests hold names and ids, of which there is no end.
     return (method if exchange.operation is None else f"{method} {exchange.path}"), SERVER
@@ -118,6 +123,15 @@ def _fill_server(span: Span, exchange: Exchange) -> None:
     if broken or status is None or status >= _FIRST_SERVER_ERROR:
         span.failed = True
         attributes["error.type"] = exchange.error_code or str(status or "no_answer")
+
+
+def _fill_pass(span: Span, exchange: Exchange) -> None:
+    span.attributes["llmgateway.request_id"] = exchange.id
+    span.attributes["llmgateway.job_id"] = exchange.client_id or ""
+    if exchange.error_code is not None:
+        span.attributes["error.type"] = exchange.error_code
+        # A call that was dropped with its job has not failed.
+        span.failed = exchange.error_code != ClientGoneError.code
 
 
 def _fill_generate(span: Span, exchange: Exchange, *, capture: bool) -> None:

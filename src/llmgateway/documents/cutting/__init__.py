@@ -1,0 +1,1 @@
+"""From a text to the batches that a model takes one by one: nothing lost, nothing doubled, whatever the text is."""

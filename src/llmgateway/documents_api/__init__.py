@@ -1,0 +1,1 @@
+"""The face of document services: `/api/v1/…` and the channels on which jobs are watched."""

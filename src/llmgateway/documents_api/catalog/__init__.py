@@ -1,0 +1,1 @@
+"""Providers, models and tokenizers as document services see them."""

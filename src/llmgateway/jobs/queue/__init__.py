@@ -1,0 +1,1 @@
+"""How workers hear that there is work: a broker by its URL, or this process alone. The database has the truth."""

@@ -1,0 +1,1 @@
+"""Those who run jobs in this process: woken in it, or by a broker."""

@@ -1,0 +1,1 @@
+"""Document services in the database: services, flavors, prompts, types, presets, templates."""
