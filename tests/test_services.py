@@ -61,7 +61,12 @@ def test_postgres_server_that_is_stopped_cuts_off_whoever_is_connected() -> None
             assert b"terminating connection" in stream.read()
 
 
+def _rabbits() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children(recursive=True) if each.name() in {"epmd", "beam.smp"}]
+
+
 def test_rabbitmq_server_passes_a_message_on_this_machine_only_and_leaves_nothing_running() -> None:
+    before = _rabbits()  # those of whoever tests with one beside
     with services.rabbitmq_server() as server:
         with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
             channel = connection.channel()
@@ -70,7 +75,7 @@ def test_rabbitmq_server_passes_a_message_on_this_machine_only_and_leaves_nothin
             channel.basic_publish("", "queue", b"hello")
             assert channel.basic_get("queue", auto_ack=True)[2] == b"hello"
 
-        programs = [each for each in psutil.Process().children(recursive=True) if each.name() in {"epmd", "beam.smp"}]
+        programs = [each for each in _rabbits() if each not in before]
         sockets = [each for program in programs for each in program.net_connections("inet")]
         listening = {each.laddr for each in sockets if each.status == psutil.CONN_LISTEN}
         assert ("127.0.0.1", server.port) in listening
