@@ -191,6 +191,8 @@ async def _walk(
     queries = ("", "?organization_id=acme", "?group_by=key,user,organization", "?hours=1", "?key_id=" + planted["id"])
     async with anyio.create_task_group() as group:
         for method, path in _requests_of(document, list(planted.values())):
+            if path.startswith("/api/v1/"):
+                continue  # tests/e2e/services/test_organizations.py asks for all of these
             for query, headers in itertools.product(queries, ({}, {"X-Organization-ID": "acme"})):
                 if method in methods:
                     group.start_soon(ask, method, path, query, headers)
