@@ -141,7 +141,7 @@ async def crowd_at(url: str, *, words: str = "yes", strategies: Sequence[str] = 
 
 @pytest.mark.parametrize("death", DEATHS)
 async def test_no_call_fails_while_one_of_three_is_dead(death: str, tmp_path: Path) -> None:
-    await outage(tmp_path, death, times=600, strategies=STRATEGIES)
+    await outage(tmp_path, death, times=1500, strategies=STRATEGIES)
 
 
 @pytest.mark.long
