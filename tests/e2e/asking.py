@@ -38,11 +38,13 @@ class Crowd:
         self, url: str, *, words: str = "yes", clients: int = 32, strategies: Iterable[str] = ("round_robin",)
     ) -> None:
         self.asked: list[Asked] = []
+        self._under_way: set[int] = set()
         self._changed = asyncio.Event()
         self._words = words
         self._messages: list[Any] = [{"role": "user", "content": words}]
         self._clients = clients
         self._strategies = itertools.cycle(strategies)
+        self._numbers = itertools.count()
         http_client = openai.DefaultAsyncHttpxClient(verify=NO_TLS)
         self._sdk = openai.AsyncOpenAI(
             base_url=f"{url}/v1", api_key="client-key", max_retries=0, timeout=60, http_client=http_client
@@ -67,6 +69,11 @@ class Crowd:
             while not condition():
                 await self._changed.wait()
 
+    async def until_ended(self) -> None:
+        """Wait for all calls of others that are under way now."""
+        now = set(self._under_way)
+        await self.until(lambda: not now & self._under_way)
+
     async def one(self, *, stream: bool, headers: Mapping[str, str]) -> Asked:
         """Make one call."""
         began = time.perf_counter()
@@ -83,12 +90,14 @@ class Crowd:
 
     async def _together(self, goes_on: Callable[[], bool]) -> list[Asked]:
         asked: list[Asked] = []
-        numbers = itertools.count()
 
         async def client() -> None:
             while goes_on():
                 headers = {"X-Route-Strategy": next(self._strategies), "Cache-Control": "no-store"}
-                asked.append(await self.one(stream=next(numbers) % 2 == 0, headers=headers))
+                number = next(self._numbers)
+                self._under_way.add(number)
+                asked.append(await self.one(stream=number % 2 == 0, headers=headers))
+                self._under_way.discard(number)
                 self.asked.append(asked[-1])
                 self._changed.set()
                 self._changed = asyncio.Event()

@@ -241,7 +241,7 @@ async def test_upstreams_that_are_stopped_with_open_connections_fail_nobody(tmp_
 async def one_after_the_other(
     folder: Path, die: Callable[[Apart], Awaitable[None]], live: Callable[[Apart], Awaitable[None]]
 ) -> list[Asked]:
-    """Let each of three die and live again while many ask."""
+    """Let each of three die and live again while many ask; no call meets two deaths, and some meet each."""
     async with three_apart(folder) as (crowd, three), asyncio.TaskGroup() as group:
         over = asyncio.Event()
         asking = group.create_task(crowd.ask_while(lambda: not over.is_set(), within_s=60))
@@ -249,9 +249,11 @@ async def one_after_the_other(
             await crowd.until(answers_of(crowd, name, 20))
             await die(upstream)
             others = [other for other in NAMES if other != name]
+            await crowd.until_ended()
             for other in others:
                 await crowd.until(answers_of(crowd, other, 40))
             await live(upstream)
+            await crowd.until_ended()
         await crowd.until(answers_of(crowd, NAMES[-1], 20))
         over.set()
         return await asking

@@ -64,13 +64,16 @@ def test_a_silence_is_three_times_what_the_slowest_took(waited_s: float, verdict
     assert said == verdict or said == pytest.approx(verdict, abs=0.05)
 
 
-def test_who_was_heard_since_is_alive() -> None:
+@pytest.mark.parametrize(("ago_s", "verdict"), [(0.0, 2.5), (1.0, 1.5), (3.0, "silence")])
+def test_who_was_heard_since_is_alive_until_it_falls_silent_too(ago_s: float, verdict: object) -> None:
     route, _ = route_of()
     measured(route, 0.01)
     one = begun(route, 60)
-    one.health.heard_at = time.perf_counter()
+    one.health.heard_at = time.perf_counter() - ago_s
 
-    assert Patience(2.5).verdict(route, route.pool.candidates, one, stream=False) == 2.5
+    said = Patience(2.5).verdict(route, route.pool.candidates, one, stream=False)
+
+    assert said == verdict or said == pytest.approx(verdict, abs=0.05)
 
 
 def test_while_nobody_knows_how_long_calls_take_it_is_looked_again() -> None:

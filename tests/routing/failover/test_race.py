@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -84,11 +85,21 @@ async def test_a_deployment_that_answers_others_is_alive_however_long_a_call_tak
     routed = Routed({"a": [after(0.3, answer("one"))], "b": [answer("two")]}, MODEL, silence_s=0.05)
     await known(routed)
     health = routed.book.of(MODEL.deployments[0])
-    health.heard_at = float("inf")
+    health.heard_at = time.perf_counter() + 0.3  # the others' answers until then
 
     await routed.send()
 
     assert routed.upstream.asked == ["a"]
+
+
+async def test_a_deployment_that_falls_silent_after_it_answered_others_gets_another_beside_it() -> None:
+    routed = Routed({"a": [hanging()], "b": [answer("two")]}, MODEL, silence_s=0.05)
+    await known(routed)
+    routed.book.of(MODEL.deployments[0]).heard_at = time.perf_counter() + 0.1  # of a call that began before
+
+    await routed.send()
+
+    assert routed.upstream.asked == ["a", "b"]
 
 
 async def test_silence_counts_against_its_deployment_and_opens_its_circuit() -> None:

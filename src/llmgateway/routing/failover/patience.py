@@ -44,8 +44,7 @@ class Patience:
         """Say whether to ask another one now, or in how many seconds to look again."""
         if begun.is_probe:
             return "probe"
-        now = time.perf_counter()
-        waited_s = now - begun.attempt.started
+        waited_s = time.perf_counter() - begun.attempt.started
         hedge = route.model.hedge
         usual_s = None if hedge is None else begun.health.pace(stream=stream).percentile_s(hedge.percentile)
         if usual_s is not None and waited_s < usual_s:
@@ -53,20 +52,19 @@ class Patience:
         if usual_s is not None and route.hedge_credit >= 1.0:
             route.hedge_credit -= 1.0
             return "hedge"
-        return self._of_silence(now, waited_s, begun, among, stream=stream)
+        return self._of_silence(begun, among, stream=stream)
 
-    def _of_silence(
-        self, now: float, waited_s: float, begun: Begun, among: Sequence[Candidate], *, stream: bool
-    ) -> "Kind | float | None":
+    def _of_silence(self, begun: Begun, among: Sequence[Candidate], *, stream: bool) -> "Kind | float | None":
         if not self._silence_s:
             return None
+        now = time.perf_counter()
         slowest_s = max(one.health.pace(stream=stream).slowest_s(now) for one in among)
         if slowest_s == 0.0:
             return self._silence_s  # nobody knows yet how long such calls take
         limit_s = max(self._silence_s, _TIMES * slowest_s)
-        if begun.health.heard_at >= begun.attempt.started:
-            return limit_s  # it lives: this call only takes long
-        return "silence" if waited_s >= limit_s else limit_s - waited_s
+        # Who answers others lives, and this call only takes long; that it was heard once says nothing of it later.
+        silent_s = now - max(begun.attempt.started, begun.health.heard_at)
+        return "silence" if silent_s >= limit_s else limit_s - silent_s
 
     def _probe_s(self, begun: Begun, among: Sequence[Candidate], *, stream: bool) -> float:
         own_s = begun.health.pace(stream=stream).mean_s

@@ -1,9 +1,9 @@
 """Two deployments side by side: who takes too long gets a second one beside it, and the first to answer wins.
 
 Three reasons. A hedge is what the catalog asks for: a stream whose first token is late. Silence is nobody's wish:
-nothing at all has come from a deployment since the call began, for far longer than it or its peers ever took. A probe
-is the one call that finds out whether a deployment is back, for which no client shall wait. An attempt that answers in
-time costs one timer, and no task.
+nothing at all has come from a deployment, neither to this call nor to another one meanwhile, for far longer than it or
+its peers ever took. A probe is the one call that finds out whether a deployment is back, for which no client shall
+wait. An attempt that answers in time costs one timer, and no task.
 """
 
 import asyncio
