@@ -19,15 +19,14 @@ from llmgateway.documents_api.entities.flavors import Found, flavor_asked
 from llmgateway.documents_api.shelves.keeping import Keeping
 from llmgateway.documents_api.shelves.viewer import viewer_of
 from llmgateway.documents_api.shown import json_answer, moment
-from llmgateway.errors import ClientGoneError, DocumentError, GatewayError
-from llmgateway.exchange import Call, Complete, Exchange
+from llmgateway.errors import DocumentError
+from llmgateway.exchange import Call, Exchange
 from llmgateway.flavor import Flavor, Mode
 from llmgateway.jobs.recipes import check_caller, names_service
-from llmgateway.jobs.running.asking import answer_of, fields_of
+from llmgateway.jobs.running.asking import asked, fields_of
 from llmgateway.jobs.seams import Ask, Record
 from llmgateway.jobs.windows import Window, window_of
 
-_OK, _BUG = 200, 500
 _LONGEST_TRIAL = 200_000
 _FIELDS = {
     "system": "system_prompt",
@@ -85,7 +84,8 @@ def routes(keeping: Keeping, ask: Ask, record: Record) -> list[Route]:
         by_name = names_service(viewer.caller, found.service.row.route, found.flavor.name)
         exchange = _exchange(exchange_of(request), by_name=by_name)
         began = datetime.now(UTC)
-        answer = await _asked(ask, record, exchange, fields)
+        call = Call("chat", window.model, msgspec.json.encode(fields), max_tokens=fields.get("max_tokens"))
+        answer = await asked(ask, record, exchange, call)
         return json_answer(_shown(found, exchange, answer, began))
 
     return [
@@ -124,24 +124,6 @@ def _exchange(request: Exchange, *, by_name: bool) -> Exchange:
         organization=request.organization,
         deadline=request.deadline,
     )
-
-
-async def _asked(ask: Ask, record: Record, exchange: Exchange, fields: dict[str, Any]) -> Answer:
-    call = Call("chat", fields["model"], msgspec.json.encode(fields), max_tokens=fields.get("max_tokens"))
-    # Whoever leaves cancels it.
-    exchange.status, exchange.error_code = ClientGoneError.status, ClientGoneError.code
-    try:
-        reply = await ask(exchange, call)
-        exchange.status, exchange.error_code = _OK, None
-    except GatewayError as error:
-        exchange.status, exchange.error_code = error.status, error.code
-        raise
-    except Exception:
-        exchange.status, exchange.error_code = _BUG, GatewayError.code
-        raise
-    finally:
-        record(exchange)
-    return answer_of(reply.body) if isinstance(reply, Complete) else Answer(text="")
 
 
 def _shown(found: Found, exchange: Exchange, answer: Answer, began: datetime) -> dict[str, Any]:

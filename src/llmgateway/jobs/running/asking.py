@@ -18,6 +18,7 @@ from llmgateway.exchange import Call, Complete, Event, Exchange, Reply, Streamed
 from llmgateway.flavor import Flavor
 from llmgateway.jobs.running.means import Means
 from llmgateway.jobs.running.passes import Said
+from llmgateway.jobs.seams import Ask, Record
 from llmgateway.storage.jobs.rows import JobRow
 from llmgateway.telemetry.traces.jobs import pass_trace
 from llmgateway.wire.sse import payload, split_events
@@ -43,6 +44,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Told of each piece of an answer that is shown while it is said.
 Hear = Callable[[str], None]
+
+
+def _nobody(piece: str) -> None:
+    """Nobody listens."""
 
 
 class _Message(Struct):
@@ -117,18 +122,29 @@ def _is_free(name: str) -> bool:
 
 
 async def ask(means: Means, exchange: Exchange, call: Call, hear: Hear) -> Said:
+    """Ask a model for a pass, as `asked` does."""
+    began = datetime.now(UTC)
+    answer = await asked(means.ask, means.record, exchange, call, hear)
+    ended = time.perf_counter() if exchange.ended is None else exchange.ended
+    duration_ms = (ended - exchange.started) * 1e3
+    return Said(answer=answer, exchange=exchange, began=began, duration_ms=duration_ms, demo=_is_demo(exchange))
+
+
+async def asked(ask: Ask, record: Record, exchange: Exchange, call: Call, hear: Hear = _nobody) -> Answer:
     """Ask a model once, through everything that everybody's calls go through, and have it written down.
 
     Args:
+        ask: Answers one call as everybody's are answered.
+        record: Writes its exchange down.
         hear: Told of the pieces of a stream.
 
     Raises:
         GatewayError: Nobody answered, or the answer broke off.
     """
-    began = datetime.now(UTC)
+    # Whoever leaves cancels it.
     exchange.status, exchange.error_code = ClientGoneError.status, ClientGoneError.code
     try:
-        answer = await _answered(await means.ask(exchange, call), hear)
+        answer = await _answered(await ask(exchange, call), hear)
         exchange.status, exchange.error_code = _OK, None
     except GatewayError as error:
         exchange.status, exchange.error_code = error.status, error.code
@@ -137,10 +153,8 @@ async def ask(means: Means, exchange: Exchange, call: Call, hear: Hear) -> Said:
         exchange.status, exchange.error_code = _BUG, GatewayError.code
         raise
     finally:
-        means.record(exchange)
-    ended = time.perf_counter() if exchange.ended is None else exchange.ended
-    duration_ms = (ended - exchange.started) * 1e3
-    return Said(answer=answer, exchange=exchange, began=began, duration_ms=duration_ms, demo=_is_demo(exchange))
+        record(exchange)
+    return answer
 
 
 async def _answered(reply: Reply, hear: Hear) -> Answer:
