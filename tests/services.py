@@ -127,6 +127,9 @@ CHROMIUM = Program("chromium", "chromium", ("usr/lib/chromium",))
 # What PATH has of these are scripts that want root, and folders of the machine's own.
 BY_PLACE = (RABBITMQ, ERLANG)
 
+# PulseAudio's library has another half, which it looks for at an absolute path alone.
+_LIBRARIES = ("**/lib/*-linux-*", "**/lib/*-linux-*/pulseaudio")
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -140,7 +143,8 @@ class Found:
         program = str(self.path.with_name(name) if name else self.path)
         given = dict(environ or {})
         if self.root is not None:
-            given["LD_LIBRARY_PATH"] = ":".join(map(str, sorted(self.root.glob("**/lib/*-linux-*"))))
+            folders = [folder for place in _LIBRARIES for folder in self.root.glob(place)]
+            given["LD_LIBRARY_PATH"] = ":".join(map(str, sorted(folders)))
         return [*(["env", *(f"{key}={value}" for key, value in given.items())] if given else []), program, *arguments]
 
 

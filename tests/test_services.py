@@ -149,6 +149,15 @@ def test_unpacked_program_is_shown_its_libraries(tmp_path: Path) -> None:
     assert services.Found(found.path).command(name="tool") == [str(found.path.with_name("tool"))]
 
 
+@pytest.mark.parametrize("program", [services.REDIS, services.POSTGRES, services.PROMETHEUS, services.CHROMIUM])
+def test_no_library_of_a_program_is_missing(program: services.Program) -> None:
+    found = services.find(program)
+    shown = [*found.command()[:-1], "ldd", str(found.path)]
+    listed = subprocess.run(shown, capture_output=True, text=True, check=False)  # noqa: S603 - a program of ours
+
+    assert "not found" not in listed.stdout + listed.stderr
+
+
 def test_missing_program_names_the_package_to_install(tmp_path: Path) -> None:
     unknown = services.Program("no-such-server", "no-such-package", ("usr/bin",))
 
