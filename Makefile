@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x".
 ARGS ?=
 # Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
-JOBS ?= 4
+JOBS ?= 2
 # Anything here measures coverage and holds it against the gate, which nearly doubles the time.
 COVERAGE ?=
 IMAGE ?= llmgateway

@@ -442,7 +442,6 @@ async def series_not_there(prometheus: Prometheus) -> list[str]:
     return [one for one in asked if not await prometheus.ask(one)]
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_every_panel_shows_something_after_traffic_with_a_failing_provider(
     gateway: Serve, upstreams: Upstreams, tmp_path: Path

@@ -199,7 +199,7 @@ async def _walk(
     return found, statuses
 
 
-@pytest.mark.alone
+@pytest.mark.timeout(90)
 async def test_pitfall_109_another_organizations_key_finds_nothing_by_any_route(gateway: Serve, catalog: str) -> None:
     running = await gateway(catalog, **CLIENTS)
     for organization in ("acme", "evil"):

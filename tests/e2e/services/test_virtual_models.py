@@ -280,7 +280,7 @@ async def test_a_stream_whose_time_is_over_ends_with_an_error_and_no_done(
     provider.script(lambda step: step, lambda step: step.held(lambda: False))
 
     body = {"model": "service/notes", "messages": said(), "stream": True}
-    answer = await g.client.post("/v1/chat/completions", json=body, headers={"X-Timeout-Seconds": "2"})
+    answer = await g.client.post("/v1/chat/completions", json=body, headers={"X-Timeout-Seconds": "5"})
 
     events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
     error = msgspec.json.decode(events[-1])["error"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
+from tests.e2e.jobs.model import Model
 from tests.e2e.jobs.working import works
 from tests.e2e.services.asking import ask, ended, order
 from tests.e2e.services.scribe import make_service
@@ -101,9 +102,9 @@ async def test_pitfall_110_two_who_read_at_different_speeds_both_come_to_the_end
 
 @pytest.mark.timeout(120)
 async def test_two_workers_tell_all_processes_what_they_do(tmp_path: Path, shared: dict[str, str]) -> None:
-    async with works(tmp_path, None, **shared) as w:
+    async with works(tmp_path, Model(delay_s=0.1), **shared) as w:
         await w.offer()
-        await w.work(2)
+        await w.work(2, threads=1)
         job_ids = [await w.order(name, lines=6) for name in ("one", "two", "three", "four")]
         ways = [(over_sse, 1), (over_socket, 1), (over_sse, 4), (over_socket, 100)]
 
