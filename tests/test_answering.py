@@ -322,6 +322,66 @@ async def test_the_body_is_asked_for_only_when_it_is_read(reads: bool) -> None:
         assert await reader.readexactly(2) == (b"hi" if reads else b"no")
 
 
+@pytest.mark.parametrize("body", [b"", b"hi", b"x" * 100_000])
+async def test_a_body_that_came_whole_is_there_at_once_and_once(body: bytes) -> None:
+    taken: list[bytes | None] = []
+
+    async def app(call: Call) -> None:
+        await asyncio.sleep(0.05)
+        taken.extend([call.receive.whole(), (await call.receive())["body"]])  # type: ignore[attr-defined]
+        await call.send(start(sized(b"")))
+        await call.send(piece())
+
+    async with serving(app) as site:
+        await site.ask(
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+
+    assert taken == [body, b""]
+
+
+async def test_a_body_that_is_still_to_come_is_received_as_ever() -> None:
+    seen: list[object] = []
+
+    async def app(call: Call) -> None:
+        seen.append(call.receive.whole())  # type: ignore[attr-defined]
+        while not seen[-1] or seen[-1] == b"h":
+            seen.append((await call.receive())["body"])
+        await call.send(start(sized(b"")))
+        await call.send(piece())
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nh")
+        await asyncio.sleep(0.05)
+        writer.write(b"i")
+        await reader.readuntil(b"\r\n\r\n")
+
+    assert seen == [None, b"h", b"i"]
+
+
+async def test_a_client_that_is_gone_has_no_body_to_take() -> None:
+    taken: list[object] = []
+    gone = asyncio.Event()
+
+    async def app(call: Call) -> None:
+        await gone.wait()
+        taken.extend([call.receive.whole(), (await call.receive())["type"]])  # type: ignore[attr-defined]
+
+    async with serving(app) as site:
+        async with talking(site) as (_, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi")
+            protocol = await site.connection()
+            while protocol.cycle is None or protocol.cycle.more_body:  # noqa: ASYNC110  uvicorn has no event for it
+                await asyncio.sleep(0.005)
+        while not protocol.cycle.disconnected:  # noqa: ASYNC110  likewise
+            await asyncio.sleep(0.005)
+        gone.set()
+        while not site.ended:  # noqa: ASYNC110  likewise
+            await asyncio.sleep(0.005)
+
+    assert taken == [None, "http.disconnect"]
+
+
 @pytest.mark.parametrize("requests", [1, 2])
 @pytest.mark.parametrize("started", [False, True])
 async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, started: bool) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.headers import one_line, usd
+from llmgateway.headers import one_line, usd, who_answered
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,7 @@ def test_a_name_becomes_one_short_line(text: str) -> None:
 
     assert len(line) <= 200
     assert line.decode("ascii").isprintable()
+
+
+def test_who_answered_is_told_in_what_a_header_may_hold() -> None:
+    assert who_answered("häuser", "gpt\n4") == ((b"x-provider", b"h?user"), (b"x-model", b"gpt?4"))

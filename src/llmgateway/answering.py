@@ -5,21 +5,21 @@ our fifteen headers: together a sixth of what a relayed call costs (docs/perform
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import Message
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import (
-    HEADER_RE,
-    HEADER_VALUE_RE,
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 # Their answers have no body, whatever their headers say (RFC 9110, 9.3.2, 15.3.5 and 15.4.5).
 _BODILESS = frozenset({204, 304})
+# What a header's value may hold (RFC 9110, 5.5): a tab, and all that is no control character.
+_VALUE_BYTES = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004  DEL
+_LENGTH, _CONNECTION, _FRAMING = b"\r\ncontent-length: ", b"\r\nconnection: ", b"\r\ntransfer-encoding: "
+_TELLING = frozenset({_LENGTH, _CONNECTION, _FRAMING})
+_CACHED_NAMES = 1024
 
 
 class Protocol(HttpToolsProtocol):
@@ -31,10 +31,32 @@ class Protocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
             return
 
-        async def answering(scope: Any, receive: Any, _: Any) -> None:
-            await app(scope, receive, Answering(cycle).send)
+        def answering(scope: Any, _: Any, __: Any) -> Awaitable[None]:
+            answer: Awaitable[None] = app(scope, Receiving(cycle), Answering(cycle).send)
+            return answer
 
         super()._start_asgi_task(cycle, answering)
+
+
+class Receiving:
+    """An ASGI `receive` that also has what is there already."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def __call__(self) -> Awaitable[Any]:
+        return self._cycle.receive()
+
+    def whole(self) -> bytes | None:
+        """Take a body that has come to its end, as nearly all have by now; `None` is to be received, by messages."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.flow.resume_reading()
+        return body
 
 
 class Answering:
@@ -69,29 +91,31 @@ class Answering:
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         cycle = self._cycle
-        sent = [(name.lower(), value) for name, value in (*cycle.default_headers, *headers)]
-        _check(sent)
         lines = [STATUS_LINE[status][:-2]]
         length = None
         closes = False
-        for name, value in sent:
-            if name == b"transfer-encoding":  # the framing is ours to say
-                continue
-            lines.append(b"%b: %b" % (name, value))
-            if name == b"content-length" and length is None:
-                length = int(value)
-            elif name == b"connection":
-                closes = closes or b"close" in [token.strip() for token in value.lower().split(b",")]
+        for name, value in (*cycle.default_headers, *headers):
+            begun = _begun(name)
+            if begun in _TELLING:
+                if begun == _FRAMING:  # that is ours to say
+                    continue
+                if begun == _CONNECTION:
+                    closes = closes or b"close" in [token.strip() for token in value.lower().split(b",")]
+                elif length is None:
+                    length = int(value)
+            lines += begun, value
+        _check(lines)
         # Nothing is kept before here: after a header that raises, another answer may still be started.
         cycle.keep_alive = cycle.keep_alive and not closes
         if not cycle.keep_alive and not closes:
-            lines.append(b"connection: close")
+            lines += _CONNECTION, b"close"
         self._left_bytes = 0 if status in _BODILESS else length
         # HTTP/1.0 knows no chunks: its answers end with the connection.
         self._chunked = self._left_bytes is None and cycle.scope["http_version"] == "1.1"
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked")
-        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
+            lines += _FRAMING, b"chunked"
+        lines.append(b"\r\n\r\n")
+        self._head = b"".join(lines)
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         # A body that is still to come does not hold the head back.
@@ -128,9 +152,15 @@ class Answering:
         cycle.on_response()
 
 
-def _check(headers: list[tuple[bytes, bytes]]) -> None:
-    # All at once: a line break in one would let its author write headers, or a whole answer.
-    if HEADER_RE.search(b"".join([name for name, _ in headers])):
+@lru_cache(maxsize=_CACHED_NAMES)
+def _begun(name: bytes) -> bytes:
+    """Begin a header's line, with the end of the line before it. Raises: RuntimeError: It is no header's name."""
+    if HEADER_RE.search(name):
         raise RuntimeError("a header's name holds a character that none may hold")
-    if HEADER_VALUE_RE.search(b"".join([value for _, value in headers])):
+    return b"\r\n%b: " % name.lower()
+
+
+def _check(lines: list[bytes]) -> None:
+    # All at once: a line break in a value would let its author write headers, or a whole answer.
+    if b"".join(lines).translate(None, _VALUE_BYTES) != b"\r\n" * (len(lines) // 2):
         raise RuntimeError("a header's value holds a line break or another control character")

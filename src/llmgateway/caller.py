@@ -25,7 +25,7 @@ class Budget(Struct, frozen=True, gc=False):
     soft_usd: float | None = None
 
 
-class Caller(Struct, frozen=True, kw_only=True):
+class Caller(Struct, frozen=True, kw_only=True, cache_hash=True):
     """Whoever sends a request.
 
     Args:

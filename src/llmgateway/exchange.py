@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from llmgateway.caller import ANYONE, CacheAsk, Caller, RouteAsk
 from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
-from llmgateway.headers import one_line, usd
+from llmgateway.headers import usd, who_answered
 from llmgateway.ids import new_id
 
 Operation = Literal["chat", "completion", "embedding"]
@@ -327,20 +327,20 @@ class Exchange(Struct):
         """What a client may know of a model call so far, as response headers (times in milliseconds)."""
         if self.operation is None:
             return []
-        total_ms = (time.perf_counter() - self.started) * 1e3
-        upstream_ms = self.upstream_s * 1e3
-        own_ms = max(0.0, total_ms - upstream_ms)
+        now = time.perf_counter()
+        total_ms = (now - self.started) * 1e3
+        upstream_ms = (upstream_s(self.attempts, now) + self.job_s) * 1e3
+        own_ms = b"%.2f" % (total_ms - upstream_ms if total_ms > upstream_ms else 0.0)
         headers = [
             (b"x-cache-status", self.cache_status.encode()),
             (b"x-attempts", b"%d" % len(self.attempts)),
             (b"openai-processing-ms", b"%d" % total_ms),
-            (b"x-overhead-ms", b"%.2f" % own_ms),
-            (b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (own_ms, upstream_ms)),
+            (b"x-overhead-ms", own_ms),
+            (b"server-timing", b"gateway;dur=%b, upstream;dur=%.2f" % (own_ms, upstream_ms)),
         ]
         if self.provider is not None and self.upstream_model is not None:
             model = (self.reply.model if self.reply else None) or self.upstream_model
-            headers.append((b"x-provider", self.provider.encode("ascii", "replace")))
-            headers.append((b"x-model", one_line(model)))
+            headers += who_answered(self.provider, model)
         if self.cost_usd is not None and not self.stream:
             headers.append((b"x-cost-usd", usd(self.cost_usd).encode()))
         if self.reply is not None:
@@ -366,25 +366,32 @@ class Exchange(Struct):
 
 def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
     """Tell the limits twice: the tightest in the older form (Unix seconds), and both in OpenAI's (durations)."""
-    tightest = requests or tokens
-    if requests and tokens and tokens.remaining * requests.limit < requests.remaining * tokens.limit:
-        tightest = tokens
     headers: list[Header] = []
+    limit = remaining = b""
+    tightest = requests
+    if requests is not None:
+        limit, remaining = b"%d" % requests.limit, b"%d" % requests.remaining
+        headers = [
+            (b"x-ratelimit-limit-requests", limit),
+            (b"x-ratelimit-remaining-requests", remaining),
+            (b"x-ratelimit-reset-requests", b"%.3fs" % requests.reset_s),
+        ]
+    if tokens is not None:
+        token_limit, tokens_remaining = b"%d" % tokens.limit, b"%d" % tokens.remaining
+        headers += (
+            (b"x-ratelimit-limit-tokens", token_limit),
+            (b"x-ratelimit-remaining-tokens", tokens_remaining),
+            (b"x-ratelimit-reset-tokens", b"%.3fs" % tokens.reset_s),
+        )
+        if requests is None or tokens.remaining * requests.limit < requests.remaining * tokens.limit:
+            tightest, limit, remaining = tokens, token_limit, tokens_remaining
     if tightest is not None:
         reset = math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
-        headers = [
-            (b"x-ratelimit-limit", b"%d" % tightest.limit),
-            (b"x-ratelimit-remaining", b"%d" % tightest.remaining),
+        headers += (
+            (b"x-ratelimit-limit", limit),
+            (b"x-ratelimit-remaining", remaining),
             (b"x-ratelimit-reset", b"%d" % reset),
-        ]
-    if requests is not None:
-        headers.append((b"x-ratelimit-limit-requests", b"%d" % requests.limit))
-        headers.append((b"x-ratelimit-remaining-requests", b"%d" % requests.remaining))
-        headers.append((b"x-ratelimit-reset-requests", b"%.3fs" % requests.reset_s))
-    if tokens is not None:
-        headers.append((b"x-ratelimit-limit-tokens", b"%d" % tokens.limit))
-        headers.append((b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining))
-        headers.append((b"x-ratelimit-reset-tokens", b"%.3fs" % tokens.reset_s))
+        )
     return headers
 
 

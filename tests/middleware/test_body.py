@@ -42,6 +42,34 @@ def length(size_bytes: int) -> list[tuple[bytes, bytes]]:
     return [(b"content-type", b"application/json"), (b"content-length", b"%d" % size_bytes)]
 
 
+class Arrived:
+    """A `receive` whose body is there already; it has no messages."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __call__(self) -> Message:
+        raise AssertionError("nothing was to be received")
+
+    def whole(self) -> bytes:
+        return self._body
+
+
+async def test_a_body_that_is_there_already_is_taken_without_a_message() -> None:
+    app = Reached()
+
+    await bounded(app)(scope_of(headers=length(3)), Arrived(b"012"), Client().send)
+
+    assert app.bodies == [b"012"]
+
+
+async def test_a_body_that_is_there_already_keeps_the_limits_all_the_same() -> None:
+    with pytest.raises(RequestTooLargeError):
+        await bounded(Reached(), one=2)(scope_of(headers=[]), Arrived(b"012"), Client().send)
+    with pytest.raises(OverloadedError):
+        await bounded(Reached(), total=2)(scope_of(headers=[]), Arrived(b"012"), Client().send)
+
+
 @pytest.mark.parametrize(
     "messages",
     [

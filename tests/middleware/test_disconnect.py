@@ -67,6 +67,48 @@ async def others() -> set[asyncio.Task[object]]:
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
+class Arrived:
+    """A `receive` whose body is there already, and whose client leaves after it."""
+
+    def __init__(self) -> None:
+        self.leaves = asyncio.Event()
+
+    async def __call__(self) -> Message:
+        await self.leaves.wait()
+        return GONE
+
+    def whole(self) -> bytes:
+        return b"{}"
+
+
+async def test_who_left_after_a_body_that_was_taken_whole_is_seen() -> None:
+    client, scope, works = Arrived(), scope_of(), asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        assert receive.whole() == b"{}"  # type: ignore[attr-defined]
+        works.set()
+        await asyncio.sleep(10)
+
+    running = start(app, client, scope)
+    await works.wait()
+    client.leaves.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert isinstance(cause(scope), ClientGoneError)
+
+
+async def test_a_server_that_hands_nothing_over_has_nothing_to_take() -> None:
+    taken: list[object] = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        taken.append(receive.whole())  # type: ignore[attr-defined]
+
+    await start(app, Client(piece(b"{}")).receive, scope_of())
+
+    assert taken == [None]
+
+
 async def test_a_fast_request_is_not_watched() -> None:
     client, scope, app = Client(piece(b"{}")), scope_of(), Works(seconds=0.0)
     before = await others()

@@ -1,6 +1,6 @@
 """Every path, one line each. The model calls are found by one look-up; all else goes through Starlette's router."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,7 +51,7 @@ class Paths:
         self._pages = Router(routes=together(pages), redirect_slashes=False)
         self._documents = documents or self._pages
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
         serve = self._calls.get(path) or (self._documents if path.startswith(DOCUMENTS) else self._pages)
         if scope["method"] == "POST":
@@ -59,7 +59,7 @@ class Paths:
             scope["exchange"].operation = OPERATIONS.get(path)
         # What Starlette does for its own applications; the router raises for unknown paths when it sees one.
         scope["app"] = self
-        await serve(scope, receive, send)
+        return serve(scope, receive, send)
 
 
 def together(pages: Sequence[BaseRoute]) -> list[BaseRoute]:

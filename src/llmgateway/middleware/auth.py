@@ -1,6 +1,7 @@
 """Finds out who is asking, and whether that one may, before anything is read of the request but its headers."""
 
 import re
+from collections.abc import Awaitable
 from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -53,10 +54,12 @@ class Auth:
         # Then there is nobody to be told apart.
         self._anyone = identify.mode == "none" and not identify.has_admin_key
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or self._is_known(scope):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._find_out(scope, receive, send)
+
+    async def _find_out(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _is_open(scope, path := scope["path"]):
             realm = _realm_of(path)
             if realm is None:

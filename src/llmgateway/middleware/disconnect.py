@@ -30,7 +30,7 @@ class Disconnect:
             return
         watch = _Watch(scope["exchange"], receive, self._expect)
         try:
-            await self._app(scope, watch.receive, send)
+            await self._app(scope, watch, send)
         finally:
             self._new.discard(watch)
             self._seen.discard(watch)
@@ -61,12 +61,21 @@ class _Watch:
         self._request: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def receive(self) -> Message:
+    async def __call__(self) -> Message:
         message = await self._receive()
         if self._request is None and message["type"] == "http.request" and not message.get("more_body", False):
             self._request = asyncio.current_task()
             self._expect(self)
         return message
+
+    def whole(self) -> bytes | None:
+        """Take a body that is there already, if the server knows of such: what may come after it is the same."""
+        take: Callable[[], bytes | None] | None = getattr(self._receive, "whole", None)
+        body = None if take is None else take()
+        if body is not None and self._request is None:
+            self._request = asyncio.current_task()
+            self._expect(self)
+        return body
 
     def start(self) -> None:
         # The one task beside a request: a task group costs several times as much (docs/decisions/0002).

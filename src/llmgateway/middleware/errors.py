@@ -1,6 +1,7 @@
 """Renders every error that escapes: in OpenAI's envelope, under /api/v1 as document services tell theirs."""
 
 import asyncio
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -37,10 +38,10 @@ class Errors:
         exchange: Exchange = scope["exchange"]
         started = False
 
-        async def send_and_look(message: Message) -> None:
+        def send_and_look(message: Message) -> Awaitable[None]:
             nonlocal started
             started = True
-            await send(message)
+            return send(message)
 
         error = await self._error_of(scope, receive, send_and_look)
         if error is None:

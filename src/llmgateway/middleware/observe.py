@@ -1,5 +1,6 @@
 """Has every request written down at its end, however it ends."""
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,15 +35,17 @@ class Observe:
         exchange: Exchange = scope["exchange"]
         recorder = self._recorder
 
-        async def send_and_look(message: Message) -> None:
+        def send_and_look(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
             elif not message.get("more_body", False):
-                recorder.secure(exchange)
-                await send(message)
-                recorder.record(exchange)
-                return
+                return send_last(message)
+            return send(message)
+
+        async def send_last(message: Message) -> None:
+            recorder.secure(exchange)
             await send(message)
+            recorder.record(exchange)
 
         try:
             await self._app(scope, receive, send_and_look)

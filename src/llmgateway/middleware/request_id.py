@@ -1,6 +1,7 @@
 """Makes the exchange of a request and puts its ids on the answer."""
 
 import re
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,10 +20,9 @@ class RequestID:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         exchange = scope["exchange"] = Exchange(method=scope["method"], path=scope["path"])
         ours = exchange.id.encode()
         headers = scope["named_headers"] = dict(scope["headers"])
@@ -31,9 +31,9 @@ class RequestID:
             exchange.client_id = theirs.decode()
         ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]
 
-        async def send_with_ids(message: Message) -> None:
+        def send_with_ids(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *ids]
-            await send(message)
+            return send(message)
 
-        await self._app(scope, receive, send_with_ids)
+        return self._app(scope, receive, send_with_ids)

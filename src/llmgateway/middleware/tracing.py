@@ -1,6 +1,6 @@
 """Says which trace a request belongs to, before anything else happens to it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +18,7 @@ class Tracing:
         self._app = app
         self._begin = begin
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             scope["exchange"].trace = self._begin(scope["headers"])
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)

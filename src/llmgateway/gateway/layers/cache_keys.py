@@ -128,9 +128,14 @@ def _described_deployment(one: Deployment) -> list[Any]:
 def _may_be_deterministic(call: Call, model: Model) -> bool:
     """Look before anything is parsed: most calls name a temperature that is not 0, or none, and no seed."""
     body = call.body
-    if call.operation == "embedding" or b'"seed"' in body or any(one.defaults for one in model.deployments):
+    if call.operation == "embedding" or b'"seed"' in body:
         return True
-    return b'"temperature"' in body and _MAY_BE_ZERO.search(body) is not None
+    if b'"temperature"' in body and _MAY_BE_ZERO.search(body) is not None:
+        return True
+    for one in model.deployments:  # noqa: SIM110  `any` would make a generator for each call
+        if one.defaults:
+            return True
+    return False
 
 
 def deterministic(call: Call, fields: Mapping[str, msgspec.Raw], model: Model) -> bool:
