@@ -9,7 +9,7 @@ import msgspec
 
 from llmgateway.catalog.model import Deployment, Wire
 from llmgateway.errors import GatewayError
-from llmgateway.exchange import Attempt, Call, Complete, Exchange, Reply, Streamed
+from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
 from llmgateway.routing.charge import Charge
 from llmgateway.routing.expected import expected_usage
 from llmgateway.routing.failover.opening import opened
@@ -73,7 +73,9 @@ class Attempts:
         allowed_s, is_own = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
         limit = TimeLimit(allowed_s, lambda: f"{account.provider} did not answer within {allowed_s:.3g} s.")
         try:
-            reply = await self._answer(deployment, call)
+            reply = await self._upstreams[account.wire].send(deployment, call)
+            if isinstance(reply, Streamed):
+                reply.chunks = await opened(reply.chunks, account.provider)
         except asyncio.CancelledError:
             self._cancelled(exchange, begun, call, limit, is_own=is_own)
             raise
@@ -85,25 +87,20 @@ class Attempts:
             raise
         finally:
             limit.stop()
-        begun.answered(stream=isinstance(reply, Streamed))
         if isinstance(reply, Streamed):
-            idle_s = self._limits.idle_s
-            reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
-        else:
-            begun.end("ok")
-            await self._add(exchange, deployment, call, reply)
-        return reply
-
-    async def _answer(self, deployment: Deployment, call: Call) -> Reply:
-        reply = await self._upstreams[deployment.account.wire].send(deployment, call)
-        if isinstance(reply, Streamed):
-            reply.chunks = await opened(reply.chunks, deployment.account.provider)
-        return reply
-
-    async def _add(self, exchange: Exchange, deployment: Deployment, call: Call, reply: Complete) -> None:
+            return self._metered(exchange, begun, call, reply)
+        begun.answered(stream=False)
+        begun.end("ok")
         if reply.usage is None:
             reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
         self._charge.add(exchange, deployment, reply.usage)
+        return reply
+
+    def _metered(self, exchange: Exchange, begun: Begun, call: Call, reply: Streamed) -> Streamed:
+        begun.answered(stream=True)
+        idle_s = self._limits.idle_s
+        reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
+        return reply
 
     def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, limit: TimeLimit, *, is_own: bool) -> None:
         """Write down an attempt that was cancelled. Raises: ProviderTimeoutError: It was the time limit's doing."""

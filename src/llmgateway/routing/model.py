@@ -1,7 +1,7 @@
 """A model that clients name, as a target: its plan, its failovers, its fallbacks to other models, its retries."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Never, Protocol
 
@@ -111,18 +111,25 @@ class RoutedModels:
                 raise
             return reply
 
-    async def _asked(self, exchange: Exchange, call: Call, model: Model, *, again: bool = False) -> Reply:
+    def _asked(self, exchange: Exchange, call: Call, model: Model, *, again: bool = False) -> Awaitable[Reply]:
+        if self._planner.must_count(exchange, call, model):
+            return self._counted(exchange, call, model, again=again)
+        return self._planned(exchange, call, model, again=again)
+
+    async def _counted(self, exchange: Exchange, call: Call, model: Model, *, again: bool) -> Reply:
+        await self._planner.count(exchange, call, model)
+        return await self._planned(exchange, call, model, again=again)
+
+    def _planned(self, exchange: Exchange, call: Call, model: Model, *, again: bool) -> Awaitable[Reply]:
         planner, early, is_alone = self._planner, exchange.plan, _is_alone(exchange)
-        if planner.must_count(exchange, call, model):
-            await planner.count(exchange, call, model)
         if isinstance(early, Planned) and early.route.model is model and (is_alone or not again):
             early.tried.clear()
-            return await self._failover.send(exchange, call, early, place=exchange.choice)
+            return self._failover.send(exchange, call, early, place=exchange.choice)
         plan = planner.plan(exchange, call, model, forced=again)
         if is_alone:
             exchange.plan = plan  # the first choice is asked again, and not another one
         place = 0 if exchange.leave is None else None
-        return await self._failover.send(exchange, call, plan, place=place, forced=again)
+        return self._failover.send(exchange, call, plan, place=place, forced=again)
 
     async def _fall_back(
         self, exchange: Exchange, call: Call, model: Model, error: GatewayError, *, seen: set[str]

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -162,6 +163,10 @@ def _hidden_error(body: bytes, response: Response, account: Account) -> GatewayE
     return upstream_error(200, body, response.headers, account)
 
 
+async def _given(events: bytes) -> bytes:
+    return events
+
+
 async def _streamed(response: Response, account: Account, *, include_usage: bool) -> Streamed:
     stream = Streamed(chunks=(chunks := RelayChunks(response, account, include_usage=include_usage)))
     chunks.stream = stream
@@ -198,11 +203,11 @@ class RelayChunks:
             if len(self._first) < _MAX_COMMENT_BYTES or self._scan.started:
                 self._first += events
 
-    async def __anext__(self) -> bytes:
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
         if self._first:
             first, self._first = self._first, b""
-            return first
-        return await self._read()
+            return _given(first)
+        return self._read()
 
     async def aclose(self) -> None:
         self._note_usage()

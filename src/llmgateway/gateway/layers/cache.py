@@ -11,7 +11,7 @@ from llmgateway.gateway.answers.entry import LARGE_BYTES, MOST_BYTES, Kept, pack
 from llmgateway.gateway.answers.give import give
 from llmgateway.gateway.cache_admin import Tally, name_tag, tags_of
 from llmgateway.gateway.coalescing import Flights, Lead
-from llmgateway.gateway.target import Target
+from llmgateway.gateway.target import Answering, Target
 from llmgateway.stores.base import Values
 
 
@@ -40,10 +40,11 @@ class Cache:
         self._ttl_s = ttl_s
         self._now = now
 
-    async def send(self, exchange: Exchange, call: Call) -> Reply:
+    def send(self, exchange: Exchange, call: Call) -> Answering:
         key = exchange.cache_key
-        if key is None:
-            return await self._target.send(exchange, call)
+        return self._target.send(exchange, call) if key is None else self._send_kept(exchange, call, key)
+
+    async def _send_kept(self, exchange: Exchange, call: Call, key: str) -> Reply:
         ask, value = exchange.cache_ask, exchange.cached
         exchange.cached = None
         if ask is not None and ask.no_cache:

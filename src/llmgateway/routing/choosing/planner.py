@@ -92,7 +92,8 @@ class Planner:
         ask = exchange.route_ask
         if ask is not None and ask.max_cost_usd is not None:
             return True
-        return self._routes.of(model).pool.must_count(*rough_bounds(call))
+        pool = self._routes.of(model).pool
+        return pool.knows_windows and pool.must_count(*rough_bounds(call))
 
     async def count(self, exchange: Exchange, call: Call, model: Model) -> None:
         """Count the prompt's tokens, in a thread."""

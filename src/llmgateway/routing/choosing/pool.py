@@ -41,11 +41,13 @@ class Pool:
 
     Args:
         name: The model's, for messages.
+
+    Args of the state: `knows_windows` says whether how much a prompt holds can matter to anybody.
     """
 
     __slots__ = (
         *("_able", "_certain", "_lacked", "_least_level", "_smallest_window", "_windows"),
-        *("candidates", "name"),
+        *("candidates", "knows_windows", "name"),
     )
 
     def __init__(self, candidates: Sequence[Candidate], name: str) -> None:
@@ -54,6 +56,7 @@ class Pool:
         deployments = [one.deployment for one in self.candidates]
         self._windows = sorted({one.context_length for one in deployments if one.context_length is not None})
         self._smallest_window: float = self._windows[0] if self._windows else math.inf
+        self.knows_windows = bool(self._windows)
         self._least_level = min((LEVELS[one.account.security_level] for one in deployments), default=0)
         # What all are known to do; and what some cannot do.
         self._certain = frozenset.intersection(*(one.capabilities for one in deployments)) if deployments else _NOTHING

@@ -1,7 +1,7 @@
 """Failover: one deployment of a model after the other, until one answers or nobody is left who might."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import ContextLengthError, GatewayError, NoHealthyDeploymentError, RateLimitedError
@@ -115,17 +115,17 @@ class _Walk:
         place = await exchange.leave([one.deployment for one in untried])
         return None if place is None else untried[place]
 
-    async def ask(self, candidate: Candidate) -> Reply:
+    def ask(self, candidate: Candidate) -> Awaitable[Reply]:
         """Ask one, and another beside it where it takes too long. Raises: GatewayError."""
         exchange, plan = self._exchange, self._plan
         plan.tried.append(candidate)
         begun = self._attempts.begin(exchange, candidate.deployment, candidate.health)
         if len(plan.among) == len(plan.tried):
-            return await self._attempts.send(exchange, begun, self._call_for(candidate.deployment))
+            return self._attempts.send(exchange, begun, self._call_for(candidate.deployment))
         patience_s = self._patience.seconds(plan.route, begun, plan.among, stream=self._call.stream)
         if patience_s is None:
-            return await self._attempts.send(exchange, begun, self._call_for(candidate.deployment))
-        return await Race(self._attempts, exchange, self._call_for, self._verdict, self._other).run(begun, patience_s)
+            return self._attempts.send(exchange, begun, self._call_for(candidate.deployment))
+        return Race(self._attempts, exchange, self._call_for, self._verdict, self._other).run(begun, patience_s)
 
     def _call_for(self, deployment: Deployment) -> Call:
         return self._call if self._call_of is None else self._call_of(deployment)
