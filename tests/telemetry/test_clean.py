@@ -93,3 +93,16 @@ def test_what_it_remembers_is_bounded() -> None:
 
     assert len(clean._known) <= 4096  # noqa: SLF001  its memory is what is asked about
     assert len(clean._names) <= 4096  # noqa: SLF001  likewise
+
+
+def test_it_knows_what_it_found_clean_until_another_secret_comes() -> None:
+    clean = Clean()
+    assert not clean.knows(["/v1/models"])
+
+    clean(None, "", {"path": "/v1/models", "model": "sk-proj-0123456789abcdefghijklmnopqrstuv"})
+    clean(None, "", {"path": "/v1/models"})
+    assert clean.knows(["/v1/models", None])
+    assert not clean.knows(["/v1/models", "sk-proj-0123456789abcdefghijklmnopqrstuv"])
+
+    clean.hide(["models-are-secret"])
+    assert not clean.knows(["/v1/models"])

@@ -237,3 +237,27 @@ def test_it_says_whose_key_it_was_and_which_rule_held_it_back(log: Log) -> None:
     told = log.line(call(caller=Caller(kind="client", key_id="key_1"), status=429, events=[held_back]))
 
     assert (told["key_id"], told["rule"]) == ("key_1", "key.concurrent")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": "/sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"client_id": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"organization": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"caller": Caller(kind="client", key_id="sk-proj-0123456789abcdefghijklmnopqrstuv")},
+        {"error_code": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"requested_model": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"provider": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"upstream_model": "sk-proj-0123456789abcdefghijklmnopqrstuv"},
+        {"reply": Complete(b"{}", model="sk-proj-0123456789abcdefghijklmnopqrstuv")},
+        {"events": [Event("limit", 1.0, {"rule": "sk-proj-0123456789abcdefghijklmnopqrstuv"})]},
+    ],
+)
+def test_a_key_in_any_field_is_hidden_however_often_it_comes(log: Log, fields: dict[str, Any]) -> None:
+    for given in ({}, {}, fields, fields):
+        log.requests.record(call(**given))
+
+    written = [json.dumps(line) for line in log.lines()]
+    assert len(written) == 4
+    assert not any("0123456789abcdefghij" in line for line in written)

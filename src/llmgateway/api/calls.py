@@ -95,8 +95,8 @@ class ModelCalls:
             include_usage=bool(options and options.include_usage),
             user=asked.user if isinstance(asked.user, str) else None,
             # Of two, some upstreams read the one and some the other.
-            max_tokens=max(_count(asked.max_completion_tokens), _count(asked.max_tokens)) or None,
-            n=max(_count(asked.n), _count(asked.best_of), 1) * asked.questions(),
+            max_tokens=_most(asked.max_completion_tokens, asked.max_tokens) or None,
+            n=(_most(asked.n, asked.best_of) or 1) * asked.questions(),
             needs=asked.needs(),
         )
 
@@ -139,6 +139,11 @@ def _whole(reply: Reply) -> Complete:
     if not isinstance(reply, Complete):
         raise TypeError("a stream came for a call that asked for none")
     return reply
+
+
+def _most(one: object, other: object) -> int:
+    """Give the larger of two numbers; 0 is none."""
+    return 0 if one is None and other is None else max(_count(one), _count(other))
 
 
 def _count(given: object) -> int:

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError, InvalidRequestError, OverloadedError, RequestTooLargeError
+from llmgateway.exchange import Header
 
 _MOST_DIGITS = 19
 
@@ -97,22 +99,36 @@ class Body:
         self._held_bytes += more_bytes
 
     def _expected_bytes(self, scope: Scope) -> int:
-        lengths = []
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                lengths.append(value)
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                raise InvalidRequestError("Compressed bodies are not taken: send the JSON as it is.")
-        if len(lengths) > 1:
-            raise InvalidRequestError("The request has more than one Content-Length.")
-        if not lengths:
+        pairs: list[Header] = scope["headers"]
+        headers: dict[bytes, bytes] = scope.get("named_headers") or dict(pairs)
+        length = headers.get(b"content-length")
+        if len(headers) < len(pairs):
+            _check_repeated(pairs)
+        elif headers.get(b"content-encoding", b"identity") != b"identity":
+            _check_plain(headers[b"content-encoding"])
+        if length is None:
             return 0
-        if not lengths[0].isdigit():
+        if not length.isdigit():
             raise InvalidRequestError("Content-Length is not a number.")
         # More digits than any size has are not read at all: Python refuses to.
-        if len(lengths[0]) > _MOST_DIGITS or (expected_bytes := int(lengths[0])) > self._max_bytes:
+        if len(length) > _MOST_DIGITS or (expected_bytes := int(length)) > self._max_bytes:
             raise self._too_large()
         return expected_bytes
 
     def _too_large(self) -> RequestTooLargeError:
         return RequestTooLargeError(f"The body is larger than {self._max_bytes} bytes: send less, or raise the limit.")
+
+
+def _check_repeated(pairs: Iterable[Header]) -> None:
+    lengths = 0
+    for name, value in pairs:
+        if name == b"content-encoding":
+            _check_plain(value)
+        lengths += name == b"content-length"
+    if lengths > 1:
+        raise InvalidRequestError("The request has more than one Content-Length.")
+
+
+def _check_plain(encoding: bytes) -> None:
+    if encoding.lower() != b"identity":
+        raise InvalidRequestError("Compressed bodies are not taken: send the JSON as it is.")

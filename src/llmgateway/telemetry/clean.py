@@ -26,14 +26,18 @@ class Clean:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[str] = []
-        self._known: set[str] = set()
+        self._known: set[str | None] = {None}
         self._names: set[str] = set(_OURS)
         self.hide(secrets)
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Hide these from now on, besides those of before."""
         self._secrets = spellings([*self._secrets, *secrets], min_chars=_MIN_SECRET_CHARS)
-        self._known = set()
+        self._known = {None}
+
+    def knows(self, texts: Iterable[object]) -> bool:
+        """Whether all of these were found clean before: then a line with no other texts of strangers needs no look."""
+        return self._known.issuperset(texts)
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         known = self._known
@@ -58,7 +62,7 @@ class Clean:
             return False
         if len(text) <= _LONGEST_KNOWN_CHARS:
             if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
+                self._known = {None}
             self._known.add(text)
         return True
 

@@ -10,6 +10,11 @@ from llmgateway.telemetry.logs import line_begun, line_writer
 
 _SERVER_ERROR = 500
 _LONGEST_CHARS = 256
+# All that clients, providers and administrators name; the rest are numbers and words of ours.
+_TEXTS = (
+    *("method", "path", "client_request_id", "organization", "key_id", "error_code"),
+    *("model", "provider", "upstream_model", "response_model", "rule"),
+)
 
 
 class RequestLog:
@@ -22,7 +27,7 @@ class RequestLog:
     """
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
-        self._write = line_writer(logger)
+        self._write = line_writer(logger, _TEXTS)
         self._pages = self.starts = logger.is_enabled_for(logging.DEBUG)
         self._completes = logger.is_enabled_for(logging.INFO)
         self._warns = logger.is_enabled_for(logging.WARNING)
