@@ -38,6 +38,10 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, answering)
 
 
+def _out_of_turn(message: Message) -> RuntimeError:
+    return RuntimeError(f"{message['type']} came out of turn")
+
+
 class Receiving:
     """An ASGI `receive` that also has what is there already."""
 
@@ -78,15 +82,20 @@ class Answering:
             await cycle.flow.drain()
         if cycle.disconnected:
             return
-        turn = "http.response.body" if cycle.response_started else "http.response.start"
-        if cycle.response_complete or message["type"] != turn:
-            raise RuntimeError(f"{message['type']} came out of turn")
+        if message["type"] != ("http.response.body" if cycle.response_started else "http.response.start"):
+            raise _out_of_turn(message)
         if not cycle.response_started:
             self._start(message["status"], message.get("headers", ()))
             return
-        over = not message.get("more_body", False)
-        self._write(self._framed(message.get("body", b""), over=over))
-        if over:
+        if cycle.response_complete:
+            raise _out_of_turn(message)
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if more and self._chunked:
+            # What a stream consists of.
+            self._write(b"%x\r\n%b\r\n" % (len(body), body) if body else b"")
+            return
+        self._write(self._framed(body, over=not more))
+        if not more:
             self._finish()
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -14,15 +14,15 @@ class TimeLimit:
         verdict: Called then: a text ends the task with that reason, a number looks again after so many seconds.
     """
 
-    __slots__ = ("_cancelling", "_loop", "_timer", "_verdict", "reason", "task")
+    __slots__ = ("_cancelling", "_timer", "_verdict", "loop", "reason", "task")
 
     def __init__(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._verdict: Callable[[], str | float] | None = verdict
-        self.task = asyncio.current_task()
+        self.task = asyncio.current_task(self.loop)
         self._cancelling = 0 if self.task is None else self.task.cancelling()
         self.reason: str | None = None
-        self._timer = None if after_s is None else self._loop.call_later(after_s, self._look)
+        self._timer = None if after_s is None else self.loop.call_later(after_s, self._look)
 
     def stop(self) -> None:
         """Look no more; safe to call twice."""
@@ -49,4 +49,4 @@ class TimeLimit:
             if self.task is not None:
                 self.task.cancel()
         else:
-            self._timer = self._loop.call_later(verdict, self._look)
+            self._timer = self.loop.call_later(verdict, self._look)

@@ -47,7 +47,8 @@ class MeteredChunks:
         return self
 
     async def __anext__(self) -> bytes:
-        self._limit.task = asyncio.current_task()
+        limit = self._limit
+        limit.task = asyncio.current_task(limit.loop)  # to find out the loop takes longer than to find the task
         self._waits_since = time.perf_counter()
         try:
             chunk = await self._chunks.__anext__()
