@@ -1,8 +1,10 @@
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from llmgateway.upstream.litellm import LiteLLMUpstream
+from llmgateway.upstream.litellm.library import load_litellm
 from llmgateway.upstream.transport import Transport
 
 
@@ -18,3 +20,8 @@ async def upstream(transport: Transport) -> AsyncIterator[LiteLLMUpstream]:
     upstream = LiteLLMUpstream(transport)
     yield upstream
     await upstream.close()
+
+
+@pytest.fixture(scope="session")
+def litellm() -> Any:
+    return load_litellm()

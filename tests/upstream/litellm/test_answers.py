@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -33,6 +34,20 @@ def test_each_choice_has_its_own_role_and_reason() -> None:
     assert [chunk["choices"][0]["index"] for chunk in found] == [1, 0, 0, 1]
     assert [chunk["choices"][0]["finish_reason"] for chunk in found] == [None, None, "length", "stop"]
     assert [delta.get("role") for delta in deltas(found)] == ["assistant", "assistant", None, None]
+
+
+@pytest.mark.parametrize("call", [CHAT, COUNTED, Call("completion", "m", b"{}", stream=True)])
+def test_text_alone_is_written_as_any_piece_is_to_the_byte(call: Call) -> None:
+    texts = ["first", "a", 'é 🎉 "\\\n', "\x7f\u2028"]
+    fast, slow = (ChunkWriter(call, "model-1") for _ in range(2))
+    short = [*map(fast.text, texts), fast.finish()]
+    long = [*(slow.write(Piece(content=text)) for text in texts), slow.finish()]
+
+    assert [_without_id(chunk) for chunk in short] == [_without_id(chunk) for chunk in long]
+
+
+def _without_id(chunks: bytes) -> bytes:
+    return re.sub(rb'"id":"[^"]+"|"created":\d+', b"", chunks)
 
 
 @pytest.mark.parametrize(

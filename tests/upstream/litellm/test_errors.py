@@ -18,7 +18,7 @@ from llmgateway.errors import (
     UpstreamRateLimitedError,
     UpstreamRejectedError,
 )
-from llmgateway.upstream.litellm.errors import calling, library_error, reading, translating
+from llmgateway.upstream.litellm.errors import Reading, calling, library_error, translating
 from llmgateway.upstream.litellm.library import load_litellm
 
 ACCOUNT = Account(name="main", provider="bedrock", wire="litellm", api_key="key-0042-plain")
@@ -117,7 +117,7 @@ def test_a_fault_of_litellms_own_in_a_stream_shows_no_stack_trace(litellm: Any) 
 
 
 def test_our_own_errors_pass_through_every_translation() -> None:
-    for place in (translating, reading, calling):
+    for place in (translating, Reading, calling):
         with pytest.raises(ProviderTimeoutError), place(ACCOUNT):
             raise ProviderTimeoutError("late")
 
@@ -130,11 +130,11 @@ def test_a_fault_in_the_translation_is_the_requests() -> None:
 
 
 def test_a_fault_while_reading_is_a_broken_answer() -> None:
-    with pytest.raises(UpstreamError, match="not in its own format") as caught, reading(ACCOUNT):
+    with pytest.raises(UpstreamError, match="not in its own format") as caught, Reading(ACCOUNT):
         raise TypeError("whatever")
     assert caught.value.may_retry
 
-    with pytest.raises(UpstreamError, match="the connection was lost"), reading(ACCOUNT):
+    with pytest.raises(UpstreamError, match="the connection was lost"), Reading(ACCOUNT):
         raise aiohttp.ClientPayloadError("cut")
 
 

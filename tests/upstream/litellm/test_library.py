@@ -91,6 +91,23 @@ def test_where_a_call_goes_is_all_from_the_catalog() -> None:
     assert "api_base" not in arguments
 
 
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-6", "claude-3-haiku-20240307", "of-my-own"])
+async def test_what_a_model_can_is_looked_up_once_and_stays_the_same(model: str) -> None:
+    litellm = await Library().ready()
+    config, utils = litellm.AnthropicConfig, litellm.utils
+    asked = (model, "supports_native_structured_output", "anthropic")
+    ability = utils.supports_factory(model, "anthropic", "supports_vision")
+
+    assert ability == utils.supports_factory.__wrapped__(model, "anthropic", "supports_vision")
+    remembered = config._supports_model_capability  # noqa: SLF001
+    assert remembered(*asked) is remembered.__wrapped__(*asked)
+    assert config.get_config(model=model) == config.get_config.__func__.__wrapped__(config, model=model)
+    before = utils.supports_factory.cache_info().misses
+    assert utils.supports_factory(model, "anthropic", "supports_vision") == ability
+    assert utils.supports_factory.cache_info().misses == before
+    assert (await Library().ready()).utils.supports_factory is utils.supports_factory, "not remembered twice"
+
+
 async def test_bedrock_signs_with_the_catalogs_keys(upstream: LiteLLMUpstream) -> None:
     async with Player(BEDROCK.wire()) as player:
         await whole(upstream, BEDROCK.deployment(player), call())

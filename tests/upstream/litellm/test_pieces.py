@@ -1,15 +1,7 @@
 from typing import Any
 
-import pytest
-
 from llmgateway.exchange import Usage
-from llmgateway.upstream.litellm.library import load_litellm
 from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of, usage_fields, usage_of
-
-
-@pytest.fixture
-def litellm() -> Any:
-    return load_litellm()
 
 
 def test_the_older_dict_is_read() -> None:

@@ -11,7 +11,7 @@ from llmgateway.errors import UpstreamError, UpstreamRateLimitedError
 from llmgateway.exchange import Streamed, Usage
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.litellm.stream import LineCutter, SentEventCutter
-from llmgateway.wire.sse import EventTooLongError
+from llmgateway.wire.sse import EventTooLongError, payload, split_events
 from tests.upstream.translated import (
     ALL,
     ANTHROPIC,
@@ -284,6 +284,15 @@ def test_pitfall_015_events_survive_any_cut(texts: list[str], end: str, data: st
     pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
 
     assert [event.decode() for piece in pieces for event in cutter.feed(piece)] == contents
+
+
+@given(st.lists(st.sampled_from(["event: x", "event:x", "data: {}", "data:{}", ": c", "id: 1", "", "\r", "data: 1\r"])))
+def test_the_data_of_any_event_is_found(lines: list[str]) -> None:
+    sent = "\n".join([*lines, "", ""]).encode()
+
+    assert SentEventCutter().feed(sent) == [
+        found for event in split_events(sent) if (found := payload(event)) and found != b"[DONE]"
+    ]
 
 
 def test_a_line_without_an_end_is_given_up() -> None:

@@ -55,6 +55,8 @@ class ChunkWriter:
         self._call = call
         self._choices: dict[int, _Choice] = {}
         self._head = b""
+        # Around the text of a chunk with nothing else in it, once its choice has begun.
+        self._around = (b"", b"")
         self._tail = b',"usage":null}\n\n' if call.include_usage else b"}\n\n"
         self.model = model
         self.usage: dict[str, Any] | None = None
@@ -73,6 +75,16 @@ class ChunkWriter:
         if choice.open and not piece.says_something:
             return b""
         return self._text(piece, choice) if self._call.operation == "completion" else self._delta(piece, choice)
+
+    def text(self, text: str) -> bytes:
+        """Do the same for a piece that only goes on with the first choice's text, which is not empty."""
+        before, after = self._around
+        if before:
+            return b"%b%b%b" % (before, _encode(text), after)
+        choice = self._choices.get(0)
+        if choice is not None and choice.open:
+            self._around = self._around_text()
+        return self.write(Piece(content=text))
 
     def finish(self) -> bytes:
         """End the stream: why each choice stopped, the usage if it was asked for, and `[DONE]`."""
@@ -107,6 +119,11 @@ class ChunkWriter:
         return b'%b[{"index":%d,"text":%b,"logprobs":null,"finish_reason":null}]%b' % (
             self._prefix(), piece.choice, _encode(piece.content or ""), self._tail,
         )  # fmt: skip
+
+    def _around_text(self) -> tuple[bytes, bytes]:
+        name, end = (b'"text":', b"") if self._call.operation == "completion" else (b'"delta":{"content":', b"}")
+        before = b'%b[{"index":0,%b' % (self._prefix(), name)
+        return before, b'%b,"logprobs":null,"finish_reason":null}]%b' % (end, self._tail)
 
     def _end(self, index: int, choice: _Choice) -> bytes:
         reason = stop_reason(choice.finish, calls_tools=bool(choice.ids))

@@ -11,7 +11,7 @@ import msgspec
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import InvalidRequestError
 from llmgateway.exchange import Call, Complete, Usage
-from llmgateway.upstream.litellm.errors import calling, reading
+from llmgateway.upstream.litellm.errors import Reading, calling
 from llmgateway.upstream.litellm.library import library_arguments
 from llmgateway.upstream.litellm.question import unsupported
 from llmgateway.upstream.litellm.translation import joined
@@ -46,7 +46,7 @@ async def embed(litellm: Any, deployment: Deployment, call: Call) -> Complete:
         arguments["api_base"] = joined(account.api_base.removesuffix("/chat"), "/v2", "/embed")
     with calling(account):
         answer = await litellm.aembedding(input=texts, **_asked(body, deployment), **arguments)
-    with reading(account):
+    with Reading(account):
         return _answer(answer, deployment, as_base64=as_base64)
 
 

@@ -9,13 +9,15 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Self
 
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import UpstreamError
 from llmgateway.exchange import Call, Reply, Streamed
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
-from llmgateway.upstream.litellm.errors import calling, reading
+from llmgateway.upstream.litellm.errors import Reading, calling
 from llmgateway.upstream.litellm.pieces import answer_pieces, pieces_of, usage_of
 from llmgateway.upstream.litellm.question import known_parameters, read_question, refuse_remote_media
 
@@ -29,7 +31,7 @@ _ENVIRONMENT = {
     "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",
 }
 # What pydantic says of LiteLLM's classes is for LiteLLM's authors.
-_WARNINGS = {UserWarning: "Item '.*' on TypedDict class", DeprecationWarning: "Accessing the 'model_"}
+_WARNINGS = {UserWarning: "Items? '.*' on TypedDict class", DeprecationWarning: "Accessing the 'model_"}
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 # The caller's deadline ends a call; LiteLLM wants a limit of its own all the same.
 _NO_TIMEOUT_S = 6000.0
@@ -37,6 +39,8 @@ _NO_TIMEOUT_S = 6000.0
 _GOOGLE_FILE = re.compile(r"gs://\S+\.\w{2,5}", re.ASCII)
 # They refuse the parameter, and do not try again anyway.
 _NO_MAX_RETRIES = frozenset({"gradient_ai"})
+# Kept of each kind: models, times what is asked of them.
+_LOOK_UPS = 4096
 _GOOGLE = frozenset({"vertex_ai", "vertex_ai_beta"})
 
 
@@ -83,7 +87,36 @@ def load_litellm() -> Any:
     litellm.disable_streaming_logging = True
     for name in _LOGGERS:
         _tell_where(logging.getLogger(name))
+    _remember_what_models_can(litellm)
     return litellm
+
+
+def _remember_what_models_can(litellm: Any) -> None:
+    """Have LiteLLM look up a model's abilities once and not several times with every call: its table never changes.
+
+    Half of what a translation takes is finding the model in that table, by each of its possible names.
+    """
+    from litellm import utils
+    from litellm.llms.anthropic.common_utils import AnthropicModelInfo
+    from litellm.llms.vertex_ai import common_utils
+
+    # A class method is unwrapped by hand: the class that it is asked of is a part of the question.
+    defaults = litellm.AnthropicConfig.get_config.__func__
+    if hasattr(defaults, "cache_info"):
+        return
+    litellm.AnthropicConfig.get_config = classmethod(_remembered(defaults))
+    for name in ("_supports_model_capability", "_get_model_capability"):
+        setattr(AnthropicModelInfo, name, staticmethod(_remembered(getattr(AnthropicModelInfo, name))))
+    for module, name in (
+        (utils, "supports_factory"),
+        (utils, "get_model_info_helper"),
+        (common_utils, "get_type_hints"),
+    ):
+        setattr(module, name, _remembered(getattr(module, name)))
+
+
+def _remembered(look_up: Callable[..., Any]) -> Any:
+    return lru_cache(maxsize=_LOOK_UPS)(look_up)
 
 
 def _tell_where(logger: logging.Logger) -> None:
@@ -144,7 +177,7 @@ class LibraryCall:
         with calling(account):
             answer = await self._litellm.acompletion(**asked)
         if not call.stream:
-            with reading(account):
+            with Reading(account):
                 return whole_answer(answer_pieces(answer), call, self._deployment.model)
         chunks = LibraryChunks(answer, self._deployment, ChunkWriter(call, self._deployment.model))
         try:
@@ -195,7 +228,7 @@ class LibraryChunks:
                 chunk = await anext(self._wrapper, None)
             if chunk is None:
                 return self._end()
-            with reading(self._account):
+            with Reading(self._account):
                 chunks = b"".join(map(self._writer.write, pieces_of(chunk)))
             self.stream.usage = usage_of(self._writer.usage)
             self.stream.model = self._writer.model

@@ -13,11 +13,13 @@ from llmgateway.exchange import Streamed
 from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body
 from llmgateway.upstream.litellm.answers import ChunkWriter
-from llmgateway.upstream.litellm.errors import reading
+from llmgateway.upstream.litellm.errors import Reading
 from llmgateway.upstream.litellm.pieces import usage_of
 from llmgateway.upstream.litellm.translation import Event, Framing, Reader, Wire
 from llmgateway.wire.sse import MAX_EVENT_BYTES, EventCutter, EventTooLongError, payload, split_events
 
+# Of an event, with the blank line that ends it: its data, and maybe its name before that.
+_USUAL_LINES = (3, 4)
 # A connection is worth keeping if its end follows the last event this soon; the client does not wait longer.
 _END_AFTER_LAST_S = 0.05
 
@@ -62,8 +64,18 @@ class SentEventCutter:
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the data of all whole events so far. Raises: EventTooLongError."""
-        found = (payload(event) for event in split_events(self._cutter.feed(received)))
+        found = map(_content_of, split_events(self._cutter.feed(received)))
         return [content for content in found if content and content != b"[DONE]"]
+
+
+def _content_of(event: bytes) -> bytes:
+    """Do what `payload` does, at a third of its cost for an event of one line of data behind at most a name."""
+    lines = event.split(b"\n")
+    if len(lines) not in _USUAL_LINES or b"\r" in event or lines[-2]:
+        return payload(event)
+    content = lines[-3]
+    is_usual = content.startswith(b"data: ") and (content is lines[0] or lines[0].startswith(b"event:"))
+    return content[6:] if is_usual else payload(event)
 
 
 class TranslatedChunks:
@@ -76,12 +88,14 @@ class TranslatedChunks:
         self._reader = reader
         self._writer = writer
         self._cutter = _cutter(wire.framing)
+        self._reading = Reading(account)
         self._ready: deque[bytes] = deque()
         self._held = b""
         self._failure: GatewayError | None = None
         self._last_seen = False
         self._over = False
         self._tier = _service_tier(response)
+        self._noted: dict[str, Any] | None = None
         self.stream = Streamed(chunks=self, model=writer.model)
 
     def __aiter__(self) -> Self:
@@ -111,7 +125,7 @@ class TranslatedChunks:
         content = self._response.content
         while self._failure is None:
             try:
-                with reading(self._account):
+                with self._reading:
                     received = await content.readany()
                 chunks = self._take(received) if received else self._end()
             except GatewayError as error:
@@ -125,7 +139,7 @@ class TranslatedChunks:
         """Write what these bytes complete; a failure among them is raised by the next read, after what came before."""
         parts: list[bytes] = []
         try:
-            with reading(self._account):
+            with self._reading:
                 for content in self._cutter.feed(received):
                     parts.append(self._event(content))
                     if self._over:
@@ -139,6 +153,13 @@ class TranslatedChunks:
         error = error_in_body(content, self._response.headers, self._account)
         if error is not None:
             raise error
+        plain = self._reader.plain(content)
+        if plain is not None:
+            text, usage = plain
+            if usage is not None:
+                self._writer.usage = usage
+            chunks, self._held = self._held + self._writer.text(text), b""
+            return chunks
         event: Event = msgspec.json.decode(content)
         chunks = b"".join(map(self._writer.write, self._reader.event(event)))
         if self._wire.is_preamble(event):
@@ -174,8 +195,11 @@ class TranslatedChunks:
         self._response.close()
 
     def _note_usage(self) -> None:
-        usage = self.stream.usage = usage_of(self._writer.usage)
         self.stream.model = self._writer.model
+        if self._writer.usage is self._noted:
+            return
+        self._noted = self._writer.usage
+        usage = self.stream.usage = usage_of(self._noted)
         if usage is not None and usage.service_tier is None:
             usage.service_tier = self._tier
 

@@ -13,6 +13,8 @@ from llmgateway.upstream.litellm.question import Known, Question, known_paramete
 
 Framing = Literal["events", "lines"]
 Event = dict[str, Any]
+# A text, and the usage so far in OpenAI's shape where the same event told it.
+Plain = tuple[str, dict[str, Any] | None]
 
 
 class Answered:
@@ -51,8 +53,15 @@ class Reader(Protocol):
         """Read a whole answer: one piece per choice."""
         ...
 
+    def plain(self, content: bytes) -> Plain | None:
+        """Read an event that only goes on with the text, which most do; `None` for every other, and for what is none.
+
+        The text is the first choice's, and not empty.
+        """
+        ...
+
     def event(self, event: Event) -> list[Piece]:
-        """Read one event of a stream."""
+        """Read any event of a stream."""
         ...
 
 

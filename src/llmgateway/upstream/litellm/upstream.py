@@ -9,7 +9,7 @@ from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body, upstream_error
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.embedding import embed
-from llmgateway.upstream.litellm.errors import reading, translating
+from llmgateway.upstream.litellm.errors import Reading, translating
 from llmgateway.upstream.litellm.library import Library, LibraryCall
 from llmgateway.upstream.litellm.question import read_question, refuse_remote_media
 from llmgateway.upstream.litellm.stream import TranslatedChunks
@@ -94,7 +94,7 @@ async def _complete(response: Response, deployment: Deployment, request: Request
     error = error_in_body(body, response.headers, account)
     if error is not None:
         raise error
-    with reading(account):
+    with Reading(account):
         if len(body) > _MAX_BYTES_ON_LOOP:
             pieces = await asyncio.to_thread(request.reader.answer, body, response.headers)
         else:

@@ -5,21 +5,17 @@ where to call, what belongs to the headers, and how a stream is framed and ends.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import msgspec
 from multidict import CIMultiDict
 
 from llmgateway.catalog.model import Deployment
-from llmgateway.upstream.litellm.own_readers import (
-    anthropic_answer,
-    anthropic_usage,
-    cohere_answer,
-    cohere_event,
-    cohere_parameters,
-)
-from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of
 from llmgateway.upstream.litellm.question import Known, Question
+from llmgateway.upstream.litellm.readers.anthropic import AnthropicReader, Asked
+from llmgateway.upstream.litellm.readers.cohere import CohereReader, cohere_parameters
+from llmgateway.upstream.litellm.readers.gemini import GeminiReader, gemini_stopped
+from llmgateway.upstream.litellm.readers.ollama import OllamaReader
 from llmgateway.upstream.litellm.translation import Config, Event, Framing, Request, Silent, Wire, joined
 
 _GEMINI_FILES = "https://generativelanguage.googleapis.com/v1beta/files/"
@@ -68,49 +64,17 @@ class AnthropicWire:
                 self._plain_headers = sent
         if stream:
             fields["stream"] = True
-        names = notes.get(self._names_key)
-        iterator = self._iterator(None, False, json_mode, parameters.get("speed"), names)
+        names: dict[str, str] = notes.get(self._names_key) or {}
+        iterator = partial(self._iterator, None, False, json_mode, parameters.get("speed"), names)
         asked = {"messages": messages, "optional_params": parameters, "litellm_params": notes, "request_data": {}}
-        return Request(self._url, sent, fields, _AnthropicReader(config, asked, iterator, self._stop))
+        reader = AnthropicReader(config, Asked(asked, iterator, names, self._stop, json_mode))
+        return Request(self._url, sent, fields, reader)
 
     def is_preamble(self, event: Event) -> bool:
         return event.get("type") in {"message_start", "ping"}
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message_stop"
-
-
-class _AnthropicReader:
-    def __init__(self, config: Config, asked: dict[str, Any], iterator: Any, stop: Callable[[str], str]) -> None:
-        self._config = config
-        self._asked = asked
-        self._iterator = iterator
-        self._stop = stop
-        self._usage: dict[str, Any] = {}
-
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
-        root = msgspec.json.decode(body)
-        plain = not self._iterator.json_mode and not self._asked["messages"][-1].get("prefix")
-        pieces = anthropic_answer(root, self._iterator.tool_name_reverse_map, self._stop) if plain else None
-        if pieces is None:
-            json_mode = self._iterator.json_mode
-            pieces = self._config.answer(body, headers, logging_obj=Silent({}), json_mode=json_mode, **self._asked)
-            pieces[-1].usage = anthropic_usage(root["usage"])
-        return pieces
-
-    def event(self, event: Event) -> list[Piece]:
-        # Most events are these, and LiteLLM's reader keeps nothing of them: it takes 60 µs, this takes one.
-        delta = event.get("delta")
-        if isinstance(delta, dict) and delta.get("type") == "text_delta":
-            return [Piece(content=delta["text"])]
-        pieces = pieces_of(self._iterator.chunk_parser(event))
-        # It would count their tokens on the event loop, for a number that the provider did not give.
-        self._iterator.reasoning_content_chunks.clear()
-        usage = event.get("usage") or event.get("message", {}).get("usage")
-        if usage:
-            self._usage |= usage
-            pieces[-1].usage = anthropic_usage(self._usage)
-        return pieces
 
 
 class GeminiWire:
@@ -127,7 +91,8 @@ class GeminiWire:
         self._config = Config(litellm, deployment, "gemini")
         # LiteLLM annotates more than it needs: plain dictionaries and a silent logger will do.
         self._transform: Any = transform_request_body
-        self._iterator: Any = ModelResponseIterator
+        self._iterator: Callable[[Silent], Any] = partial(ModelResponseIterator, None, False)
+        self._count: Callable[[dict[str, Any]], Any] = self._config.own.calculate_usage
         self.known = self._config.known
         base = deployment.account.api_base
         place = f"/models/{deployment.model}"
@@ -150,39 +115,14 @@ class GeminiWire:
         notes: dict[str, Any] = {}
         asked = dict(parameters)
         fields = self._transform(messages, config.model, asked, "gemini", notes, asked.pop("cached_content", None))
-        iterator = self._iterator(None, False, Silent(parameters))
-        return Request(self._urls[stream], self._headers, fields, _GeminiReader(config, messages, parameters, iterator))
+        reader = GeminiReader(config, messages, parameters, self._iterator, self._count)
+        return Request(self._urls[stream], self._headers, fields, reader)
 
     def is_preamble(self, event: Event) -> bool:
         return False
 
     def is_last(self, event: Event) -> bool:
-        return _gemini_stopped(event)
-
-
-class _GeminiReader:
-    def __init__(
-        self, config: Config, messages: list[dict[str, Any]], parameters: dict[str, Any], iterator: Any
-    ) -> None:
-        self._config = config
-        self._asked = {"messages": messages, "optional_params": parameters, "litellm_params": {}, "request_data": {}}
-        self._parameters = parameters
-        self._iterator = iterator
-
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
-        return self._config.answer(body, headers, logging_obj=Silent(self._parameters), **self._asked)
-
-    def event(self, event: Event) -> list[Piece]:
-        stopped = _gemini_stopped(event)
-        pieces = pieces_of(self._iterator.chunk_parser(event))
-        for piece in pieces if not stopped else ():
-            piece.finish = None  # LiteLLM's reader says `stop` where Google says nothing
-        return pieces
-
-
-def _gemini_stopped(event: Event) -> bool:
-    ended = any(candidate.get("finishReason") for candidate in event.get("candidates") or ())
-    return ended or "blockReason" in (event.get("promptFeedback") or {})
+        return gemini_stopped(event)
 
 
 class OllamaWire:
@@ -209,36 +149,13 @@ class OllamaWire:
         messages, parameters = config.messages(question), {**config.parameters(question), "stream": stream}
         fields = config.own.transform_request(config.model, messages, parameters, {}, {})
         iterator = config.own.get_model_response_iterator(streaming_response=None, sync_stream=False)
-        return Request(self._url, self._headers, fields, _OllamaReader(iterator, self._split))
+        return Request(self._url, self._headers, fields, OllamaReader(iterator, self._split))
 
     def is_preamble(self, event: Event) -> bool:
         return False
 
     def is_last(self, event: Event) -> bool:
         return event.get("done") is True
-
-
-class _OllamaReader:
-    def __init__(self, iterator: Any, split: Callable[[str], tuple[str | None, str | None]]) -> None:
-        self._iterator = iterator
-        self._split = split
-
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
-        """Read it as a stream of one event: LiteLLM's reader of whole answers counts tokens each time, for nothing."""
-        event = msgspec.json.decode(body)
-        message = event["message"]
-        if not message.get("thinking") and message.get("content"):
-            message["thinking"], message["content"] = self._split(message["content"])
-        [piece] = self.event(event)
-        return [piece]
-
-    def event(self, event: Event) -> list[Piece]:
-        event.setdefault("message", {})
-        [piece] = pieces_of(self._iterator.chunk_parser(event))
-        if piece.tools:
-            # Each comes whole; Ollama numbers none of them.
-            piece.tools = [Tool(None, tool.id, tool.name, tool.arguments) for tool in piece.tools]
-        return [piece]
 
 
 class CohereWire:
@@ -267,21 +184,13 @@ class CohereWire:
         messages, parameters = config.messages(question), config.parameters(question)
         parameters |= cohere_parameters(question.parameters)
         fields = config.own.transform_request(config.model.removeprefix("v2/"), messages, parameters, {}, {})
-        return Request(self._url, self._headers[stream], {**fields, "stream": stream}, _CohereReader())
+        return Request(self._url, self._headers[stream], {**fields, "stream": stream}, CohereReader())
 
     def is_preamble(self, event: Event) -> bool:
         return event.get("type") == "message-start"
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message-end"
-
-
-class _CohereReader:
-    def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
-        return cohere_answer(msgspec.json.decode(body))
-
-    def event(self, event: Event) -> list[Piece]:
-        return cohere_event(event)
 
 
 WIRES: Mapping[str, Callable[[Any, Deployment], Wire]] = {

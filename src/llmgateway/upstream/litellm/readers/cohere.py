@@ -1,17 +1,16 @@
-"""Answers that are read here and not by LiteLLM.
+"""Cohere's answers: LiteLLM's reader loses streamed tool calls, usage and why it stopped.
 
-Cohere's, because LiteLLM's reader loses streamed tool calls, usage and why it stopped (Cohere API v2: Chat, Chat with
-Streaming). Anthropic's plain ones, because LiteLLM's reader takes as long as the rest of the call and counts tokens
-of its own beside the provider's (Anthropic API: Messages).
+Cohere API v2: Chat, Chat with Streaming.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from llmgateway.errors import UpstreamError
-from llmgateway.upstream.litellm.pieces import Piece, Tool, split_writes
+from llmgateway.upstream.litellm.pieces import Piece, Tool
+from llmgateway.upstream.litellm.translation import Event, Plain
 
 _STOPS = {
     "COMPLETE": "stop",
@@ -25,6 +24,47 @@ _FAILED = frozenset({"ERROR", "TIMEOUT"})
 _CONTENT = frozenset({"content-start", "content-delta"})
 _CALLS = frozenset({"tool-call-start", "tool-call-delta"})
 _TOOL_CHOICES = {"required": "REQUIRED", "none": "NONE"}
+
+
+class _Text(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    type: str = "text"
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    content: _Text
+
+
+class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+    message: _Message
+
+
+class _TextEvent(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["content-delta"]
+    delta: _Delta
+    index: int = 0
+
+
+_read_text = msgspec.json.Decoder(_TextEvent).decode
+
+
+class CohereReader:
+    """Reads the answer to one request."""
+
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
+        return cohere_answer(msgspec.json.decode(body))
+
+    def plain(self, content: bytes) -> Plain | None:
+        if b'"content-delta"' not in content:
+            return None
+        try:
+            text = _read_text(content).delta.message.content.text
+        except msgspec.DecodeError:
+            return None
+        return (text, None) if text else None
+
+    def event(self, event: Event) -> list[Piece]:
+        return cohere_event(event)
 
 
 def cohere_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -110,63 +150,3 @@ def _usage(usage: dict[str, Any] | None) -> dict[str, Any] | None:
     if cached:
         fields["prompt_tokens_details"] = {"cached_tokens": int(cached)}
     return fields
-
-
-_PLAIN_BLOCKS = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
-
-
-def anthropic_answer(root: dict[str, Any], names: Mapping[str, str], stop: Callable[[str], str]) -> list[Piece] | None:
-    """Read a whole answer of text, thoughts and tool calls; `None` when it holds more, which LiteLLM reads.
-
-    The mapping `names` leads from the tool names that Anthropic allows back to the client's.
-    """
-    blocks = root["content"]
-    if any(block["type"] not in _PLAIN_BLOCKS or block.get("citations") for block in blocks):
-        return None
-    thoughts = [block for block in blocks if block["type"].endswith("thinking")]
-    return [
-        Piece(
-            content="".join(block["text"] for block in blocks if block["type"] == "text") or None,
-            reasoning="".join(block.get("thinking", "") for block in thoughts) if thoughts else None,
-            tools=[_used(block, names) for block in blocks if block["type"] == "tool_use"] or None,
-            more={"thinking_blocks": thoughts} if thoughts else None,
-            finish=stop(root["stop_reason"] or "end_turn"),
-            usage=anthropic_usage(root["usage"]),
-            model=root["model"],
-        )
-    ]
-
-
-def anthropic_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Give Anthropic's counts in OpenAI's shape, where cached tokens are part of the prompt's."""
-    # A call that the provider ran in several turns lists them; their sum is what was used.
-    turns = usage.get("iterations") or [usage]
-    read, created = (_sum(turns, f"cache_{what}_input_tokens") for what in ("read", "creation"))
-    prompt, completion = _sum(turns, "input_tokens") + read + created, _sum(turns, "output_tokens")
-    details: dict[str, Any] = {"cached_tokens": read}
-    if created:
-        details["cache_creation_tokens"] = created
-        kept = [turn.get("cache_creation") or {} for turn in turns]
-        details |= split_writes(*(_sum(kept, f"ephemeral_{time}_input_tokens") for time in ("5m", "1h")))
-    fields: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": details,
-    }
-    thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    if thinking:
-        fields["completion_tokens_details"] = {"reasoning_tokens": thinking}
-    if usage.get("service_tier"):
-        fields["service_tier"] = usage["service_tier"]
-    return fields
-
-
-def _used(block: dict[str, Any], names: Mapping[str, str]) -> Tool:
-    return Tool(
-        None, block["id"], names.get(block["name"], block["name"]), msgspec.json.encode(block["input"]).decode()
-    )
-
-
-def _sum(turns: list[Mapping[str, Any]], name: str) -> int:
-    return sum(turn.get(name) or 0 for turn in turns)

@@ -1,14 +1,10 @@
+import json
+
 import pytest
 
 from llmgateway.errors import UpstreamError
-from llmgateway.upstream.litellm.own_readers import (
-    anthropic_answer,
-    anthropic_usage,
-    cohere_answer,
-    cohere_event,
-    cohere_parameters,
-)
 from llmgateway.upstream.litellm.pieces import Piece, Tool
+from llmgateway.upstream.litellm.readers.cohere import CohereReader, cohere_answer, cohere_event, cohere_parameters
 
 
 def test_an_answer_with_thoughts_citations_and_cached_tokens() -> None:
@@ -91,55 +87,22 @@ def test_openais_parameters_that_litellm_leaves_out(asked: dict[str, object], se
     assert cohere_parameters(asked) == sent
 
 
-def test_anthropics_plain_blocks_are_read() -> None:
-    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    hidden = {"type": "redacted_thinking", "data": "x"}
-    root = {
-        "model": "claude",
-        "content": [
-            thought,
-            hidden,
-            {"type": "text", "text": "a"},
-            {"type": "text", "text": "b"},
-            {"type": "tool_use", "id": "t", "name": "my_tool", "input": {"city": "Ulm é"}},
-        ],
-        "stop_reason": "tool_use",
-        "usage": {"input_tokens": 3, "output_tokens": 2},
-    }
-    [piece] = anthropic_answer(root, {"my_tool": "my/tool"}, str.upper) or []
-
-    assert (piece.content, piece.reasoning, piece.finish, piece.model) == ("ab", "hm", "TOOL_USE", "claude")
-    assert piece.tools == [Tool(None, "t", "my/tool", '{"city":"Ulm é"}')]
-    assert piece.more == {"thinking_blocks": [thought, hidden]}
-
-
 @pytest.mark.parametrize(
-    "block", [{"type": "web_search_tool_result"}, {"type": "text", "text": "a", "citations": [{"url": "x"}]}]
+    ("content", "plain"),
+    [
+        ({"text": "é"}, ("é", None)),
+        ({"type": "text", "text": "é"}, ("é", None)),
+        ({"text": ""}, None),
+        ({"thinking": "hm"}, None),
+        ({"type": "thinking", "thinking": "hm"}, None),
+    ],
 )
-def test_what_more_anthropic_sends_is_left_to_litellm(block: dict[str, object]) -> None:
-    assert anthropic_answer({"content": [block]}, {}, str) is None
+def test_text_alone_is_told_from_all_else(content: dict[str, str], plain: object) -> None:
+    event = {"type": "content-delta", "index": 0, "delta": {"message": {"content": content}}}
+    reader = CohereReader()
 
-
-def test_anthropics_cached_tokens_are_part_of_the_prompts() -> None:
-    usage = {
-        "input_tokens": 3,
-        "cache_read_input_tokens": 100,
-        "cache_creation_input_tokens": 20,
-        "output_tokens": 7,
-        "output_tokens_details": {"thinking_tokens": 4},
-    }
-
-    assert anthropic_usage(usage) == {
-        "prompt_tokens": 123,
-        "completion_tokens": 7,
-        "total_tokens": 130,
-        "prompt_tokens_details": {"cached_tokens": 100, "cache_creation_tokens": 20},
-        "completion_tokens_details": {"reasoning_tokens": 4},
-    }
-
-
-def test_anthropics_turns_are_summed() -> None:
-    turns = [{"input_tokens": 3, "output_tokens": 1}, {"input_tokens": 5, "output_tokens": None}]
-    fields = anthropic_usage({"input_tokens": 5, "output_tokens": 1, "iterations": turns})
-
-    assert (fields["prompt_tokens"], fields["completion_tokens"]) == (8, 1)
+    assert reader.plain(json.dumps(event).encode()) == plain
+    if plain is not None:
+        assert reader.event(event) == [Piece(content="é")]
+    assert reader.plain(json.dumps({**event, "type": "content-start"}).encode()) is None
+    assert reader.plain(json.dumps({**event, "logprobs": {}}).encode()) is None
