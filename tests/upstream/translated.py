@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.exchange import Call, Complete, Operation, Reply, Streamed
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from tests.upstreams.anthropic_wire import AnthropicWire
-from tests.upstreams.bedrock_wire import BedrockWire
+from tests.upstreams.bedrock_wire import BedrockWire, frame
 from tests.upstreams.cohere_wire import CohereWire
 from tests.upstreams.gemini_wire import GeminiWire
 from tests.upstreams.ollama_wire import OllamaWire
 from tests.upstreams.server import Player
-from tests.upstreams.step import Wire
+from tests.upstreams.step import Piece, Step, Wire
 
 HELLO: list[dict[str, Any]] = [
     {"role": "system", "content": "Repeat what you are told."},
@@ -127,3 +127,58 @@ def calls_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             assert "id" not in part
         calls[part["index"]]["arguments"] += part["function"]["arguments"]
     return calls
+
+
+CREATED = {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 10}
+MODALITIES = [{"modality": name, "tokenCount": count} for name, count in (("TEXT", 4), ("AUDIO", 2), ("IMAGE", 1))]
+TWISTS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "anthropic": (
+        b'"cache_creation_input_tokens":0,"cache_read_input_tokens":0,',
+        {
+            "cache_creation_input_tokens": 30,
+            "cache_read_input_tokens": 40,
+            "cache_creation": CREATED,
+            "service_tier": "priority",
+        },
+    ),
+    "gemini": (
+        b'"totalTokenCount":11,',
+        {
+            "totalTokenCount": 16,
+            "cachedContentTokenCount": 2,
+            "thoughtsTokenCount": 5,
+            "promptTokensDetails": MODALITIES,
+        },
+    ),
+    "cohere": (b'"billed_units"', {"cached_tokens": 2}),
+}
+WRITTEN = {"cacheReadInputTokens": 40, "cacheWriteInputTokens": 30}
+
+
+def twisted(old: bytes, new: bytes) -> Callable[[Step], Step]:
+    def twist(step: Step) -> Step:
+        assert old in step.body, "the player says it in another way now"
+        return replace(step, pieces=tuple(Piece(piece.content.replace(old, new)) for piece in step.pieces))
+
+    return twist
+
+
+def bedrock(step: Step) -> Step:
+    """Its events carry checksums, so the last is made anew."""
+    counts = {"inputTokens": 7, "outputTokens": 4, "totalTokens": 81, **WRITTEN}
+    if len(step.pieces) == 1:
+        whole: dict[str, Any] = {**json.loads(step.body), "usage": counts}
+        return replace(step, pieces=(Piece(json.dumps(whole).encode()),))
+    return replace(step, pieces=(*step.pieces[:-1], Piece(frame("metadata", {"usage": counts, "metrics": {}}))))
+
+
+def counted(provider: Provider) -> Callable[[Step], Step] | None:
+    """Have an answer tell more of its usage than the player does by itself; `None` where a provider tells no more."""
+    name = provider.name.removesuffix("_chat")
+    if name == "bedrock":
+        return bedrock
+    if name not in TWISTS:
+        return None
+    old, more = TWISTS[name]
+    new = json.dumps(more, separators=(",", ":")).encode()[1:-1] + b","
+    return twisted(old, new + (b"" if old.endswith(b",") else old))

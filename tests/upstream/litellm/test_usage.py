@@ -13,11 +13,21 @@ from llmgateway.exchange import Call, Complete, Streamed, Usage
 from llmgateway.upstream.litellm import LiteLLMUpstream
 from llmgateway.upstream.relay import Relay
 from llmgateway.upstream.transport import Transport
-from tests.upstream.translated import ALL, ANTHROPIC, BEDROCK, COHERE, GEMINI, OLLAMA, Provider, call, streamed
-from tests.upstreams.bedrock_wire import frame
+from tests.upstream.translated import (
+    ALL,
+    ANTHROPIC,
+    BEDROCK,
+    COHERE,
+    GEMINI,
+    OLLAMA,
+    Provider,
+    call,
+    counted,
+    streamed,
+    twisted,
+)
 from tests.upstreams.openai_wire import openai
 from tests.upstreams.server import Player
-from tests.upstreams.step import Piece, Step
 
 DETAILS = b'{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,'
 OPENAI = (
@@ -26,49 +36,6 @@ OPENAI = (
     .replace(b'"reasoning_tokens":0', b'"reasoning_tokens":3')
     .replace(b'"completion_tokens_details"', b'"service_tier":"priority","completion_tokens_details"'),
 )
-CREATED = {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 10}
-MODALITIES = [{"modality": name, "tokenCount": count} for name, count in (("TEXT", 4), ("AUDIO", 2), ("IMAGE", 1))]
-TWISTS: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "anthropic": (
-        b'"cache_creation_input_tokens":0,"cache_read_input_tokens":0,',
-        {
-            "cache_creation_input_tokens": 30,
-            "cache_read_input_tokens": 40,
-            "cache_creation": CREATED,
-            "service_tier": "priority",
-        },
-    ),
-    "gemini": (
-        b'"totalTokenCount":11,',
-        {
-            "totalTokenCount": 16,
-            "cachedContentTokenCount": 2,
-            "thoughtsTokenCount": 5,
-            "promptTokensDetails": MODALITIES,
-        },
-    ),
-    "cohere": (b'"billed_units"', {"cached_tokens": 2}),
-}
-WRITTEN = {"cacheReadInputTokens": 40, "cacheWriteInputTokens": 30}
-
-
-def twisted(old: bytes, new: bytes) -> Callable[[Step], Step]:
-    def twist(step: Step) -> Step:
-        assert old in step.body, "the player says it in another way now"
-        return replace(step, pieces=tuple(Piece(piece.content.replace(old, new)) for piece in step.pieces))
-
-    return twist
-
-
-def bedrock(step: Step) -> Step:
-    """Its events carry checksums, so the last is made anew."""
-    counts = {"inputTokens": 7, "outputTokens": 4, "totalTokens": 81, **WRITTEN}
-    if len(step.pieces) == 1:
-        whole: dict[str, Any] = {**json.loads(step.body), "usage": counts}
-        return replace(step, pieces=(Piece(json.dumps(whole).encode()),))
-    return replace(step, pieces=(*step.pieces[:-1], Piece(frame("metadata", {"usage": counts, "metrics": {}}))))
-
-
 EXPECTED = {
     "anthropic": Usage(77, 4, 40, 0, 20, 10, service_tier="priority"),
     "bedrock": Usage(77, 4, 40, 0, 30),
@@ -79,22 +46,12 @@ EXPECTED = {
 SAID: list[dict[str, Any]] = [{"role": "user", "content": "one two three four"}]
 
 
-def play_of(provider: Provider) -> Callable[[Step], Step] | None:
-    if provider is BEDROCK:
-        return bedrock
-    if provider.name not in TWISTS:
-        return None
-    old, more = TWISTS[provider.name]
-    new = json.dumps(more, separators=(",", ":")).encode()[1:-1] + b","
-    return twisted(old, new + (b"" if old.endswith(b",") else old))
-
-
 @pytest.mark.parametrize("provider", ALL, ids=lambda provider: provider.name)
 async def test_pitfall_033_what_a_translated_provider_reports_is_noted_whole_and_streamed(
     upstream: LiteLLMUpstream, provider: Provider
 ) -> None:
     async with Player(provider.wire()) as player:
-        player.always(play_of(provider))
+        player.always(counted(provider))
         deployment = provider.deployment(player)
         whole = await upstream.send(deployment, call(messages=SAID))
         stream = streamed(await upstream.send(deployment, call(stream=True, messages=SAID)))
@@ -108,7 +65,7 @@ async def test_pitfall_033_what_a_translated_provider_reports_is_noted_whole_and
 @pytest.mark.parametrize("provider", ALL, ids=lambda provider: provider.name)
 async def test_the_client_sees_the_same_counts(upstream: LiteLLMUpstream, provider: Provider) -> None:
     async with Player(provider.wire()) as player:
-        player.always(play_of(provider))
+        player.always(counted(provider))
         whole = await upstream.send(provider.deployment(player), call(messages=SAID))
 
     assert isinstance(whole, Complete)
@@ -138,7 +95,7 @@ async def test_pitfall_033_what_a_relayed_provider_reports_is_noted_whole_and_st
 
 async def test_what_anthropic_told_before_its_stream_broke_off_is_kept(upstream: LiteLLMUpstream) -> None:
     async with Player(ANTHROPIC.wire()) as player:
-        twist = play_of(ANTHROPIC)
+        twist = counted(ANTHROPIC)
         assert twist is not None
         player.always(lambda step: twist(step).cut(pieces=5))
         stream = streamed(await upstream.send(ANTHROPIC.deployment(player), call(stream=True, messages=SAID)))

@@ -1,7 +1,6 @@
-"""The providers that are spoken to directly: the same answers as LiteLLM's own calls, at the right addresses."""
+"""The providers that are spoken to directly, at the right addresses; what they say is in test_equality.py."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,24 +8,17 @@ import pytest
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import InvalidRequestError, UpstreamAuthError
 from llmgateway.upstream.litellm import LiteLLMUpstream
-from llmgateway.upstream.litellm.library import library_arguments, load_litellm
 from llmgateway.upstream.litellm.question import read_question
 from llmgateway.upstream.litellm.wires import WIRES
 from tests.upstream.translated import (
     ANTHROPIC,
-    AS_JSON,
     COHERE,
     DIRECT,
     GEMINI,
-    HELLO,
     OLLAMA,
-    PICTURE,
-    TOOLS,
     Provider,
     call,
-    calls_of,
     chunks,
-    text_of,
     whole,
 )
 from tests.upstreams.cohere_wire import CohereWire
@@ -34,98 +26,6 @@ from tests.upstreams.server import Player
 from tests.upstreams.step import Step
 
 pytestmark = pytest.mark.timeout(60)
-ASKED: dict[str, dict[str, Any]] = {
-    "text": {"temperature": 0.3, "top_p": 0.9, "stop": ["END"]},
-    "developer": {"messages": [{"role": "developer", "content": "Echo."}, {"role": "user", "content": "hi"}]},
-    "tools": {"tools": TOOLS, "tool_choice": "auto"},
-    "schema": {"response_format": AS_JSON},
-    "picture": {"messages": [{"role": "user", "content": [{"type": "text", "text": "see"}, PICTURE]}]},
-    "length": {"max_tokens": 2},
-    "thinking": {"reasoning_effort": "low", "max_tokens": 4000},
-}
-# Ollama is asked as LiteLLM's `ollama_chat`: its `ollama` makes one prompt of the messages.
-SAME = [ANTHROPIC, GEMINI, Provider("ollama_chat", OLLAMA.wire, OLLAMA.model)]
-
-
-@pytest.fixture
-async def litellm() -> Any:
-    return load_litellm()
-
-
-@pytest.fixture
-async def client(litellm: Any) -> AsyncIterator[Any]:
-    """A connection of LiteLLM's own that is closed again, unlike the one that it keeps."""
-    client = litellm.llms.custom_httpx.http_handler.AsyncHTTPHandler()
-    yield client
-    await client.close()
-
-
-def _named(message: Any) -> dict[str, Any]:
-    """What a client sees of a message of LiteLLM's, without the ids that are made anew each time."""
-    found: dict[str, Any] = {
-        "content": message.content or None,
-        "reasoning": getattr(message, "reasoning_content", None),
-    }
-    if message.tool_calls:
-        found["tools"] = [(one.function.name, json.loads(one.function.arguments)) for one in message.tool_calls]
-    return found
-
-
-@pytest.mark.parametrize("provider", SAME, ids=lambda provider: provider.name)
-@pytest.mark.parametrize("name", sorted(ASKED))
-async def test_a_request_and_its_answer_are_those_of_litellms_own_call(
-    upstream: LiteLLMUpstream, litellm: Any, client: Any, provider: Provider, name: str
-) -> None:
-    asked = {"messages": HELLO, **ASKED[name]}
-    async with Player(provider.wire()) as player:
-        deployment = provider.deployment(player)
-        mine = await whole(upstream, deployment, call(**asked))
-        sent = player.last
-        arguments = {**library_arguments(deployment), **json.loads(json.dumps(asked)), "client": client}
-        theirs = await litellm.acompletion(**arguments)
-
-    assert sent.json == player.last.json
-    assert sent.target == player.last.target
-    [choice] = mine["choices"]
-    message = choice["message"]
-    found = {"content": message["content"], "reasoning": message.get("reasoning_content")}
-    if "tool_calls" in message:
-        found["tools"] = [
-            (one["function"]["name"], json.loads(one["function"]["arguments"])) for one in message["tool_calls"]
-        ]
-    assert found == _named(theirs.choices[0].message)
-    assert choice["finish_reason"] == theirs.choices[0].finish_reason
-    assert (
-        mine["usage"].items()
-        >= {
-            name: getattr(theirs.usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-        }.items()
-    )
-
-
-@pytest.mark.parametrize("provider", SAME, ids=lambda provider: provider.name)
-@pytest.mark.parametrize("name", sorted(ASKED))
-async def test_a_stream_is_that_of_litellms_own_call(
-    upstream: LiteLLMUpstream, litellm: Any, client: Any, provider: Provider, name: str
-) -> None:
-    asked = {"messages": HELLO, **ASKED[name]}
-    async with Player(provider.wire()) as player:
-        deployment = provider.deployment(player)
-        mine = await chunks(upstream, deployment, call(stream=True, **asked))
-        sent = player.last
-        arguments = {**library_arguments(deployment), **json.loads(json.dumps(asked)), "client": client, "stream": True}
-        theirs = [chunk async for chunk in await litellm.acompletion(**arguments)]
-
-    assert sent.json == player.last.json
-    assert sent.target == player.last.target
-    parts = [chunk.choices[0].delta for chunk in theirs]
-    assert text_of(mine) == "".join(part.content or "" for part in parts)
-    named = [tool for part in parts for tool in part.tool_calls or []]
-    assert [one["name"] for one in calls_of(mine)] == [tool.function.name for tool in named if tool.function.name]
-    assert "".join(one["arguments"] for one in calls_of(mine)) == "".join(tool.function.arguments for tool in named)
-    assert mine[-1]["choices"][0]["finish_reason"] == next(
-        chunk.choices[0].finish_reason for chunk in reversed(theirs) if chunk.choices[0].finish_reason
-    )
 
 
 @pytest.mark.parametrize(
