@@ -59,6 +59,7 @@ LARGE_FOLDERS = {
     "tests/api/admin": "mirrors of a folder of twelve, and what its tests share",
     "tests/documents_api/entities": "mirrors of a folder of twelve, and what its tests share",
     "tests/upstream": "mirrors of a folder of twelve, and a second file for the relay's streams",
+    "tests/upstream/litellm": "mirrors, and what is held against LiteLLM's own calls: answers, usage and cost",
     "tests/upstreams": "a file for each wire that is played, and one for the collector of traces and metrics",
     "tests": "the top level of the package has its mirrors here, beside what all tests share",
     "bench": "one program, started as a module: each peer, each measure and each table is a file",
