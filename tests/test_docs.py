@@ -24,6 +24,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Imported by name, but parts of another package that is declared.
 PARTS = {
+    "aiohappyeyeballs": "aiohttp",
     "multidict": "aiohttp",
     "yarl": "aiohttp",
     "pydantic-core": "pydantic",

@@ -44,6 +44,7 @@ ALLOWED_NAMES = {
     "data_dir": "the setting's name in the contract",
     "file_data": "OpenAI's name of a file's content, where a request is read",
     "data": "OpenAI's name of a list's items, where an answer is read",
+    "data_received": "asyncio's name of what a protocol is handed",
     "info": "a level of logging: the method's name is given",
 }
 # Folders with more files, each with the reason.

@@ -116,7 +116,7 @@ _QUOTA_WORDS = ("your credit balance is too low",)
 def upstream_error(status: int, body: bytes, headers: Mapping[str, str], account: Account) -> GatewayError:
     """Turn a failed answer, or an error in the body or stream of a 200, into our own error.
 
-    The `headers` ignore case, as aiohttp's do.
+    The `headers` ignore case.
     """
     fault = read_fault(body, headers)
     return fault_error(_meant_status(status, fault), fault, headers, account)

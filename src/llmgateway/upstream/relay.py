@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 
-import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -16,8 +15,9 @@ from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
 from llmgateway.upstream.base import usage_of
-from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import upstream_error
+from llmgateway.upstream.http.head import pattern_of
+from llmgateway.upstream.http.response import Response
 from llmgateway.upstream.transport import Transport, connection_failure, read_body
 from llmgateway.wire.answers import Answer, read_answer
 from llmgateway.wire.rewrite import rewrite
@@ -37,7 +37,7 @@ _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
 _OK = range(200, 300)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_PASSED_ON = ("x-request-id", "request-id", "retry-after")
+_PASSED_ON = pattern_of(rb"(?:x-)?request-id|retry-after|x-ratelimit-[^:\r]*")
 
 
 class Relay:
@@ -137,10 +137,13 @@ def _trace_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
 def _passed_on(response: Response) -> list[Header]:
     """The rate-limit and request-id headers of the upstream, renamed so that nobody takes them for ours."""
     return [
-        (b"x-upstream-" + name.lower().removeprefix("x-").encode(), _UNSENDABLE.sub("?", value).encode("latin-1"))
-        for name, value in response.headers.items()
-        if (lower := name.lower()) in _PASSED_ON or lower.startswith("x-ratelimit-")
+        (b"x-upstream-" + name.removeprefix(b"x-"), value if value.isascii() else _sendable(value))
+        for name, value in response.fields(_PASSED_ON)
     ]
+
+
+def _sendable(value: bytes) -> bytes:
+    return _UNSENDABLE.sub("?", value.decode("utf-8", "surrogateescape")).encode("latin-1")
 
 
 def _usage(answer: Answer) -> Usage | None:
@@ -229,7 +232,7 @@ class RelayChunks:
                     raise self._failed(scan.error)
         except EventTooLongError:
             raise self._broken("sends an event without an end") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             self._note_usage()
             raise connection_failure(error, self._account) from error
         return self._ended()
@@ -255,7 +258,7 @@ class RelayChunks:
             async with asyncio.timeout(_END_AFTER_DONE_S):
                 while not self._over and await self._response.content.readany():
                     continue
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except OSError:
             self._response.close()
         raise StopAsyncIteration
 

@@ -7,21 +7,25 @@ environment and knows no deadline: that is the caller's.
 import asyncio
 import ssl
 from collections.abc import Mapping
+from functools import cache
 
-import aiohttp
 from yarl import URL
 
 from llmgateway.catalog.model import Account
 from llmgateway.errors import UpstreamError
-from llmgateway.upstream.connection import Pool, Response
+from llmgateway.upstream.http.dialing import Dialer
+from llmgateway.upstream.http.failures import (
+    NameNotFoundError,
+    NoConnectionError,
+    NotAnAddressError,
+    NotHTTPError,
+)
+from llmgateway.upstream.http.pool import Pool
+from llmgateway.upstream.http.response import Response
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _CONNECTIONS = 4096
 _CACHED_URLS = 4096
-_KEEP_ALIVE_S = 30.0
-_DNS_TTL_S = 60
-# Providers behind content networks answer with headers longer than aiohttp's 8 KB.
-_MAX_HEADER_BYTES = 32 * 1024
 _DEFAULT_HEADERS = {
     "Accept": "*/*",
     # A compressed event stream is held back by its compressor; and unpacking costs more than the bytes.
@@ -47,9 +51,8 @@ class Transport:
         max_connections: int = _CONNECTIONS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._dialer = Dialer(connect_timeout_s, ssl_context or _system_roots())
         self._max_connections = max_connections
-        self._ssl: ssl.SSLContext | bool = ssl_context or True
         # By limit too: a changed catalog gets a new pool, and calls in flight keep the one they run on.
         self._sessions: dict[tuple[str, int], Pool] = {}
         self._urls: dict[str, URL] = {}
@@ -73,7 +76,7 @@ class Transport:
             session = self._open(account)
         try:
             return await session.post(url, headers, body, more)
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise connection_failure(error, account) from error
 
     async def get(self, account: Account, url: URL, headers: Mapping[str, str]) -> Response:
@@ -81,7 +84,7 @@ class Transport:
         key = (account.name, account.limits.concurrent or self._max_connections)
         try:
             return await (self._sessions.get(key) or self._open(account)).get(url, headers)
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise connection_failure(error, account) from error
 
     def url(self, text: str) -> URL:
@@ -110,10 +113,7 @@ class Transport:
 
     def _open(self, account: Account) -> Pool:
         limit = account.limits.concurrent or self._max_connections
-        connector = aiohttp.TCPConnector(
-            limit=limit, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S, ssl=self._ssl
-        )
-        session = Pool(connector, self._timeout, _DEFAULT_HEADERS, max_header_bytes=_MAX_HEADER_BYTES)
+        session = Pool(self._dialer, _DEFAULT_HEADERS, limit=limit)
         self._sessions[account.name, limit] = session
         return session
 
@@ -126,10 +126,10 @@ async def read_body(response: Response, account: Account, *, max_bytes: int = MA
     """
     declared_bytes = response.content_length
     # A packed answer is longer than it says.
-    if declared_bytes is not None and declared_bytes <= max_bytes and "Content-Encoding" not in response.headers:
+    if declared_bytes is not None and declared_bytes <= max_bytes and response.encoding is None:
         try:
             return await response.content.read()
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise connection_failure(error, account) from error
         finally:
             response.close()
@@ -146,7 +146,7 @@ async def read_body(response: Response, account: Account, *, max_bytes: int = MA
                     upstream_status=response.status,
                 )
             pieces.append(piece)
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise connection_failure(error, account) from error
     finally:
         # Does nothing to a connection whose answer ended: that one is back in the pool already.
@@ -154,20 +154,28 @@ async def read_body(response: Response, account: Account, *, max_bytes: int = MA
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def connection_failure(error: Exception, account: Account) -> UpstreamError:
-    """Turn what aiohttp or the operating system raised into our own error, without the address it went to."""
+def connection_failure(error: OSError, account: Account) -> UpstreamError:
+    """Turn what the connection or the operating system raised into our own error, without the address it went to."""
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), _LOST)
     return UpstreamError(f"{account.provider}: {reason}.", may_retry=not isinstance(error, _LASTING))
 
 
-# The first that fits: aiohttp's classes inherit from each other.
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientSSLError, "no secure connection; its certificate is not trusted, or TLS is not spoken there"),
-    (aiohttp.ClientConnectorDNSError, "its host name was not found; check the account's api_base and the name service"),
+# The first that fits.
+_REASONS: tuple[tuple[type[OSError], str], ...] = (
+    (ssl.SSLError, "no secure connection; its certificate is not trusted, or TLS is not spoken there"),
+    (NameNotFoundError, "its host name was not found; check the account's api_base and the name service"),
     (TimeoutError, "no connection in time; check the account's api_base and that the provider runs"),
-    (aiohttp.ClientConnectorError, "no connection; check the account's api_base and that the provider runs"),
-    (aiohttp.InvalidURL, "the account's api_base is not an address"),
-    (aiohttp.ClientResponseError, "the answer was not valid HTTP"),
+    (NoConnectionError, "no connection; check the account's api_base and that the provider runs"),
+    (NotAnAddressError, "the account's api_base is not an address"),
+    (NotHTTPError, "the answer was not valid HTTP"),
 )
 _LOST = "the connection was lost before the answer was complete"
-_LASTING = (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL)
+_LASTING = (ssl.SSLCertVerificationError, NotAnAddressError)
+
+
+@cache
+def _system_roots() -> ssl.SSLContext:
+    """Read the system's roots once: it takes milliseconds, which no call is to wait for."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

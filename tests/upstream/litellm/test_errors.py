@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
 
@@ -18,6 +17,7 @@ from llmgateway.errors import (
     UpstreamRateLimitedError,
     UpstreamRejectedError,
 )
+from llmgateway.upstream.http.failures import LostError
 from llmgateway.upstream.litellm.errors import Reading, calling, library_error, translating
 from llmgateway.upstream.litellm.library import load_litellm
 
@@ -135,7 +135,7 @@ def test_a_fault_while_reading_is_a_broken_answer() -> None:
     assert caught.value.may_retry
 
     with pytest.raises(UpstreamError, match="the connection was lost"), Reading(ACCOUNT):
-        raise aiohttp.ClientPayloadError("cut")
+        raise LostError("cut")
 
 
 def test_a_call_without_any_status_lost_its_connection() -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDict
 
@@ -80,7 +79,7 @@ class Reading:
         # Whatever it is: an answer of another shape ends in any kind of exception.
         if not isinstance(error, Exception) or isinstance(error, GatewayError):
             return
-        if isinstance(error, aiohttp.ClientError | OSError):
+        if isinstance(error, OSError):
             raise connection_failure(error, self._account) from error
         provider = self._account.provider
         raise UpstreamError(f"{provider} sent an answer that is not in its own format.", may_retry=True) from error

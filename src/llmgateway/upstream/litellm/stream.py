@@ -4,14 +4,13 @@ import asyncio
 from collections import deque
 from typing import Any, Self
 
-import aiohttp
 import msgspec
 
 from llmgateway.catalog.model import Account
 from llmgateway.errors import GatewayError, UpstreamError
 from llmgateway.exchange import Streamed
-from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body
+from llmgateway.upstream.http.response import Response
 from llmgateway.upstream.litellm.answers import ChunkWriter
 from llmgateway.upstream.litellm.errors import Reading
 from llmgateway.upstream.litellm.pieces import usage_of
@@ -209,7 +208,7 @@ class TranslatedChunks:
             async with asyncio.timeout(_END_AFTER_LAST_S):
                 while await self._response.content.readany():
                     continue
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except OSError:
             self._response.close()
 
 

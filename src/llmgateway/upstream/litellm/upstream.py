@@ -5,8 +5,9 @@ from typing import Any
 
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.exchange import Call, Complete, Header, Reply, Streamed
-from llmgateway.upstream.connection import Response
 from llmgateway.upstream.errors import error_in_body, upstream_error
+from llmgateway.upstream.http.head import pattern_of
+from llmgateway.upstream.http.response import Response
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.embedding import embed
 from llmgateway.upstream.litellm.errors import Reading, translating
@@ -21,8 +22,7 @@ _OK = 200
 _MAX_WIRES = 1000
 # Above this, translating is left to a thread: it would hold up every other call.
 _MAX_BYTES_ON_LOOP = 256 * 1024
-_PASSED_ON = ("request-id", "x-request-id")
-_LIMITS = ("x-ratelimit-", "anthropic-ratelimit-")
+_PASSED_ON = pattern_of(rb"(?:x-)?request-id|(?:x|anthropic)-ratelimit-[^:\r]*")
 
 Route = Wire | LibraryCall
 
@@ -119,8 +119,4 @@ async def _streamed(
 
 def _passed_on(response: Response) -> list[Header]:
     """The rate-limit and request-id headers of the provider, renamed so that nobody takes them for ours."""
-    return [
-        (b"x-upstream-" + lower.removeprefix("x-").encode(), value.encode("latin-1", "replace"))
-        for name, value in response.headers.items()
-        if (lower := name.lower()) in _PASSED_ON or lower.startswith(_LIMITS)
-    ]
+    return [(b"x-upstream-" + name.removeprefix(b"x-"), value) for name, value in response.fields(_PASSED_ON)]

@@ -1,0 +1,220 @@
+"""One connection to a provider: the one object that the socket hands bytes to and the parser calls back.
+
+A question is under way from `ask` until `freed` is called: first there is a waiter for the answer's head, then a body.
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from typing_extensions import override
+
+from llmgateway.upstream.http.body import Body
+from llmgateway.upstream.http.failures import LostError, NotHTTPError
+from llmgateway.upstream.http.head import Origin, field
+from llmgateway.upstream.http.response import Response
+
+# Of one answer, with the provisional ones before it.
+MAX_HEAD_BYTES = 32 * 1024
+_FIRST_FINAL_STATUS = 200
+_BLANK_LINE = b"\r\n\r\n"
+# A socket's own buffers hold this much, so that it is as good as sent.
+_UNSEEN_BYTES = 64 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """Asks one question at a time.
+
+    Args:
+        origin: Whom it leads to.
+        freed: Called once for each question, when its answer has come or never will: whether another may be asked.
+        lost: Called when the connection ends while nobody asks; may be called twice.
+    """
+
+    __slots__ = (
+        "_body",
+        "_freed",
+        "_head",
+        "_head_start",
+        "_is_complete",
+        "_is_unsure",
+        "_loop",
+        "_lost",
+        "_lowered",
+        "_may_stay",
+        "_parser",
+        "_transport",
+        "_waiter",
+        "origin",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: Origin,
+        freed: Callable[["Connection", bool], None],
+        lost: Callable[["Connection"], None],
+    ) -> None:
+        self.origin = origin
+        self._loop = loop
+        self._freed = freed
+        self._lost = lost
+        self._parser = HttpResponseParser(self)
+        self._waiter: asyncio.Future[Response] | None = None
+        self._body: Body | None = None
+        self._head = b""  # as far as it has come
+        self._head_start = 0  # behind the provisional ones
+        self._lowered = b""
+        self._is_complete = self._is_unsure = self._may_stay = False
+
+    async def ask(self, head: bytes, body: bytes) -> Response:
+        """Send a request and wait for the head of its answer. Raises: LostError, NotHTTPError."""
+        if self._transport.is_closing():
+            self._freed(self, False)
+            raise LostError("closed")
+        self._head = b""
+        self._head_start = 0
+        self._is_complete = False
+        is_large = len(body) > _UNSEEN_BYTES
+        # A TLS transport does not count what the socket under it has yet to send.
+        self._is_unsure = is_large and self.origin.is_secure
+        waiter: asyncio.Future[Response] = self._loop.create_future()
+        self._waiter = waiter
+        if is_large:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head + body)
+        try:
+            return await waiter
+        except BaseException:
+            self._give_up(waiter)
+            raise
+
+    def hang_up(self) -> None:
+        """End the connection now, whatever is under way on it."""
+        self._fail(LostError("hung up"))
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        body = self._body
+        if body is None:
+            if self._waiter is None or self._waiter.done():
+                # Nobody asked, or whoever did has gone: this must not be taken for the next one's answer.
+                self.hang_up()
+                return
+            self._head = self._head + data if self._head else data.lstrip(b"\r\n")
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._may_stay = False
+            if not self._is_complete:
+                self._fail(NotHTTPError(str(error)))
+                return
+        body = body or self._body
+        if body is None:
+            if len(self._head) > MAX_HEAD_BYTES:
+                self._fail(NotHTTPError("too long a head"))
+        elif self._is_complete:
+            self._finish(body)
+        else:
+            body.settle()
+
+    @override
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(exc)
+        # It holds this object's methods: a circle.
+        del self._parser
+
+    def on_message_begin(self) -> None:
+        """What the parser calls first; an exception makes it stop."""
+        if self._is_complete:
+            raise NotHTTPError("more than one answer")
+
+    def on_headers_complete(self) -> None:
+        """Hand the answer over, or pass over a provisional one."""
+        status: int = self._parser.get_status_code()
+        start = self._head_start
+        end = self._head.find(_BLANK_LINE, start) + len(_BLANK_LINE)
+        if end - start > MAX_HEAD_BYTES or not self._head.startswith(b"HTTP/", start):
+            raise NotHTTPError("too long a head, or none")
+        if status < _FIRST_FINAL_STATUS and status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._head_start = end
+            return
+        # Who accepts has read all of the question.
+        self._is_unsure = status < _FIRST_FINAL_STATUS or (self._is_unsure and status >= HTTPStatus.BAD_REQUEST)
+        head = self._head[start : end - 2]
+        self._head = b""
+        self._lowered = lowered = head.lower()
+        body = self._body = Body(self._loop, self._transport)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.set_result(Response(status, head, lowered, body, self._stop))
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        if self._body is not None:
+            self._body.feed(piece)
+
+    def on_message_complete(self) -> None:
+        """Note that the answer is whole, unless it was a provisional one."""
+        if self._body is not None:
+            self._is_complete = True
+            self._may_stay = self._parser.should_keep_alive()
+
+    def _finish(self, body: Body) -> None:
+        self._body = None
+        # Answered before all of the question was read: what is left of it would be taken for the next one.
+        may_stay = self._may_stay and not self._is_unsure and not self._transport.get_write_buffer_size()
+        if may_stay:
+            body.resume()
+        else:
+            self._transport.abort()
+        body.end()
+        self._freed(self, may_stay)
+
+    def _ended(self, error: Exception | None) -> None:
+        body = self._body
+        if error is None and body is not None and self._ends_with_connection():
+            self._may_stay = False
+            self._finish(body)
+        else:
+            self._fail(LostError(str(error or "closed")))
+
+    def _ends_with_connection(self) -> bool:
+        return all(field(self._lowered, name) is None for name in (b"content-length", b"transfer-encoding"))
+
+    def _fail(self, failure: OSError) -> None:
+        # To close waits until all is written, which a peer that stopped reading puts off for ever.
+        self._transport.abort()
+        waiter, self._waiter = self._waiter, None
+        body, self._body = self._body, None
+        if waiter is None and body is None:
+            self._lost(self)
+            return
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(failure)
+        if body is not None:
+            body.end(failure)
+        self._freed(self, False)
+
+    def _give_up(self, waiter: asyncio.Future[Response]) -> None:
+        """End what is under way for a waiter that was cancelled, which by now may be nothing."""
+        if self._waiter is waiter:
+            self.hang_up()
+        elif not waiter.cancelled() and waiter.exception() is None:
+            waiter.result().close()
+
+    def _stop(self, body: Body) -> None:
+        if self._body is body:
+            self.hang_up()

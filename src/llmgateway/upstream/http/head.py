@@ -1,0 +1,77 @@
+"""Heads as bytes: the request's, written once for all that are alike, and the answer's, read only where it is asked."""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from llmgateway.upstream.http.failures import NotAnAddressError
+
+Fields = tuple[tuple[str, str], ...]
+_CACHED_HEADS = 4096
+
+
+class Origin(NamedTuple):
+    """Whom a connection leads to."""
+
+    host: str
+    port: int
+    is_secure: bool
+
+
+class RequestHead(NamedTuple):
+    """A request's head up to the number of its Content-Length, and where it goes."""
+
+    start: bytes
+    origin: Origin
+
+
+@lru_cache(maxsize=_CACHED_HEADS)
+def request_head(method: str, url: URL, defaults: Fields, own: Fields) -> RequestHead:
+    """Write what all requests alike have in common.
+
+    Args:
+        own: These replace the defaults of the same name.
+
+    Raises:
+        NotAnAddressError: There is no host, it is not HTTP, or a header would not stay one line.
+    """
+    if not url.raw_host or url.port is None or url.scheme not in {"http", "https"}:
+        raise NotAnAddressError("no host, or not HTTP")
+    fields = CIMultiDict(defaults)
+    fields.update(own)
+    fields["Host"] = url.host_port_subcomponent or ""
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if any(char in line for line in lines for char in "\r\n\0"):
+        raise NotAnAddressError("a header holds a line break")
+    start = "\r\n".join([*lines, "Content-Length: "]).encode()
+    return RequestHead(start, Origin(url.raw_host, url.port, url.scheme == "https"))
+
+
+def read_fields(head: bytes) -> CIMultiDict[str]:
+    """Read the fields of an answer's head, which a parser has found to be well-formed.
+
+    Bytes that are not UTF-8 become surrogates (PEP 383).
+    """
+    fields = CIMultiDict[str]()
+    for line in head.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.add(name, value.strip(" \t"))
+    return fields
+
+
+def pattern_of(names: bytes) -> re.Pattern[bytes]:
+    """Make what `Response.fields` looks for out of an expression for lower-case names."""
+    return re.compile(rb"\r\n(%b):[ \t]*([^\r]*)" % names)
+
+
+def field(lowered: bytes, name: bytes) -> bytes | None:
+    """Find the first field of a name in a head in lower case; its value is in lower case likewise."""
+    at = lowered.find(b"\r\n%b:" % name)
+    if at < 0:
+        return None
+    start = at + len(name) + 3
+    return lowered[start : lowered.find(b"\r\n", start)].strip(b" \t")
