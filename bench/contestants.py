@@ -1,24 +1,24 @@
 """Who takes part: how each is started in front of the mock provider, pinned, paused and ended."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from bench import litellm_proxy, nginx, payloads
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 90
-_ENDLESS = 100_000_000  # requests a minute
 # Children get this and nothing else: no keys, no settings of whoever runs the benchmark.
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+
+
+def _no_headers(*_: object) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Contestant:
         ready: The path that answers 200 once it serves; `None`: it serves once it can be connected to.
         translates: Whether it also answers in OpenAI's words for a provider that speaks others.
         only: The scenarios it is there for; empty: all.
+        headers: What it wants beside the usual headers, by the mock's port and the provider that is meant.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contestant:
     environment: tuple[tuple[str, str], ...] = ()
     translates: bool = False
     only: frozenset[str] = frozenset()
+    headers: Callable[[int, str], Mapping[str, str]] = _no_headers
 
 
 def free_port() -> int:
@@ -80,6 +82,7 @@ class Running:
         """
         self.contestant = contestant
         self.port = free_port()
+        self._upstream_port = upstream_port
         self._log = (logs / f"{contestant.name}.log").open("ab")
         command = contestant.command(self.port, upstream_port)
         environment = ENVIRONMENT | dict(contestant.environment) | {"HOME": str(logs)}
@@ -101,6 +104,10 @@ class Running:
                     f"{self.contestant.name} {what}; see {self._log.name}, or leave it out with --without"
                 )
             time.sleep(0.005)
+
+    def headers(self, provider: str) -> Mapping[str, str]:
+        """Give the headers that a request for a provider needs here."""
+        return self.contestant.headers(self._upstream_port, provider)
 
     @property
     def pid(self) -> int:
@@ -134,77 +141,6 @@ def mock(name: str = "mock", delay_ms: float = 0.0) -> Contestant:
     return Contestant(name, "mock provider", lambda port, _: [*command, str(port)])
 
 
-def gateway(folder: Path, *, translates: bool = True) -> Contestant:
-    """Describe this gateway as it comes: one worker, all middleware, JSON log lines into a file, ledger, metrics.
-
-    A tenth of the requests is traced, and the spans are sent to the mock, which takes anything.
-
-    Args:
-        folder: Where its catalog and what it stores go.
-        translates: Whether its catalog has a provider with another wire; without one it never loads LiteLLM.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def command(port: int, upstream_port: int) -> list[str]:
-        (folder / "gateway.yaml").write_text(json.dumps(_catalog(upstream_port, translates=translates), indent=1))
-        traces = f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:{upstream_port}/v1/traces"
-        return ["env", traces, sys.executable, "-m", "llmgateway", "serve", "--port", str(port)]
-
-    settings = {
-        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-        "OTEL_TRACES_SAMPLER_ARG": "0.1",
-        "LLMGATEWAY_CATALOG": str(folder / "gateway.yaml"),
-        "LLMGATEWAY_DATA_DIR": str(folder / "data"),
-        "LLMGATEWAY_LOG_FORMAT": "json",
-        "BENCH_KEY": "sk-bench",
-    }
-    environment = tuple(settings.items())
-    name = "gateway" if translates else "gateway-relay"
-    return Contestant(name, "this gateway", command, "/health", environment, translates=translates)
-
-
-def protected(folder: Path) -> Contestant:
-    """Describe this gateway with a key to check, four limits to count, and a cache: none of them ever says no."""
-    plain = gateway(folder, translates=False)
-    settings = {
-        "LLMGATEWAY_AUTH__MODE": "gateway",
-        "LLMGATEWAY_AUTH__GATEWAY_KEYS": payloads.KEY,
-        "LLMGATEWAY_LIMITS__REQUESTS_PER_MINUTE": str(_ENDLESS),
-        "LLMGATEWAY_LIMITS__REQUESTS_PER_HOUR": str(_ENDLESS * 60),
-        "LLMGATEWAY_LIMITS__TOKENS_PER_MINUTE": str(_ENDLESS * 1000),
-        "LLMGATEWAY_LIMITS__BURST": str(_ENDLESS),
-    }
-    return replace(
-        plain,
-        name="protected",
-        title="this gateway with key and limits",
-        environment=(*plain.environment, *settings.items()),
-        only=frozenset({"small", "hit"}),
-    )
-
-
-def _catalog(upstream_port: int, *, translates: bool) -> dict[str, object]:
-    base = f"http://127.0.0.1:{upstream_port}"
-    accounts = {
-        "openai": {"provider": "openai", "api_key": "${BENCH_KEY}", "api_base": f"{base}/v1"},
-        "anthropic": {"provider": "anthropic", "api_key": "${BENCH_KEY}", "api_base": base},
-    }
-    if not translates:
-        del accounts["anthropic"]
-    offered = {
-        payloads.SMALL: "openai",
-        payloads.BURST: "openai",
-        payloads.PACED: "openai",
-        payloads.TRANSLATED: "anthropic",
-    }
-    models = [
-        {"name": name, "deployments": [{"provider": provider, "model": name}]}
-        for name, provider in offered.items()
-        if provider in accounts
-    ]
-    return {"providers": accounts, "models": models, "limits": {"operations": {"chat": _ENDLESS}}}
-
-
 def prototype(name: str, title: str) -> Contestant:
     """Describe one of the yardsticks."""
 
@@ -213,52 +149,3 @@ def prototype(name: str, title: str) -> Contestant:
         return [sys.executable, "-m", "bench.prototypes", name, "--port", str(port), "--upstream", upstream]
 
     return Contestant(name, title, command)
-
-
-def lineup(without: set[str], cache: Path) -> list[Contestant]:
-    """Put together who takes part, in the order of measuring; say who is left out and why."""
-    work = cache / "bench-run"
-    chosen = [
-        prototype("null", "null ASGI app (answers by itself)"),
-        prototype("raw", "bare raw ASGI + aiohttp relay"),
-        prototype("starlette", "Starlette + aiohttp relay"),
-        gateway(work / "gateway"),
-        protected(work / "protected"),
-    ]
-    if "nginx" not in without:
-        if program := nginx.find(cache):
-            chosen.append(_nginx(program, work))
-        else:
-            print("nginx: left out, neither installed nor to be had as a Debian package")
-    if "litellm" not in without:
-        program = litellm_proxy.install(cache)
-        chosen += [_litellm(program, work), _litellm_cache(program, work)]
-    return [contestant for contestant in chosen if contestant.name not in without]
-
-
-def _nginx(program: Path, work: Path) -> Contestant:
-    return Contestant(
-        "nginx", "nginx as reverse proxy", lambda port, upstream: nginx.command(program, work / "nginx", port, upstream)
-    )
-
-
-def _litellm(program: Path, work: Path) -> Contestant:
-    return Contestant(
-        "litellm",
-        f"LiteLLM proxy {litellm_proxy.VERSION}, no database",
-        lambda port, upstream: litellm_proxy.command(program, work / "litellm", port, upstream),
-        "/health/liveliness",
-        (("LITELLM_LOCAL_MODEL_COST_MAP", "True"),),
-        translates=True,
-    )
-
-
-def _litellm_cache(program: Path, work: Path) -> Contestant:
-    folder = work / "litellm-cache"
-    return replace(
-        _litellm(program, work),
-        name="litellm-cache",
-        title=f"LiteLLM proxy {litellm_proxy.VERSION} with its memory cache",
-        command=lambda port, upstream: litellm_proxy.command(program, folder, port, upstream, cache=True),
-        only=frozenset({"hit"}),
-    )

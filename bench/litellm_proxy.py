@@ -8,6 +8,13 @@ from bench import payloads
 from bench.commands import run
 
 VERSION = "1.106.2"
+# What its "Production Best Practices" say, as far as it goes without a database. Nothing is fetched at its start.
+ENVIRONMENT = (
+    ("LITELLM_MODE", "PRODUCTION"),
+    ("LITELLM_LOG", "ERROR"),
+    ("LITELLM_MASTER_KEY", payloads.KEY),
+    ("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
+)
 PINS = Path(__file__).with_name("requirements-litellm.txt")
 
 
@@ -43,15 +50,12 @@ def command(program: Path, folder: Path, port: int, upstream_port: int, *, cache
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     base = f"http://127.0.0.1:{upstream_port}"
-    models = [_model(name, f"openai/{name}", f"{base}/v1") for name in (payloads.SMALL, payloads.BURST, payloads.PACED)]
-    models.append(_model(payloads.TRANSLATED, f"anthropic/{payloads.TRANSLATED}", base))
+    models = [_model(name, f"openai/{name}", f"{base}/v1") for name in payloads.RELAYED]
+    translated = (payloads.TRANSLATED, payloads.TRANSLATED_STREAM)
+    models += [_model(name, f"anthropic/{name}", base) for name in translated]
     caching = {"cache": True, "cache_params": {"type": "local"}} if cache else {}
-    whole = {
-        "model_list": models,
-        "litellm_settings": {"num_retries": 0, "telemetry": False, **caching},
-        # This gateway is measured without keys too.
-        "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
-    }
+    advised = {"set_verbose": False, "json_logs": True, "request_timeout": 600}
+    whole = {"model_list": models, "litellm_settings": {"num_retries": 0, "telemetry": False, **advised, **caching}}
     config.write_text(json.dumps(whole, indent=1))  # JSON is YAML
     return [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
 

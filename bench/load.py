@@ -1,17 +1,18 @@
 """The load generator: requests over kept connections, written and read as bytes so that it costs little itself."""
 
 import asyncio
+import itertools
 import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from typing_extensions import override
 
-from bench.payloads import KEY, STAMP
+from bench.payloads import KEY, SERIAL, STAMP
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STAMP = re.compile(STAMP)
@@ -20,13 +21,39 @@ _END = b"0\r\n\r\n"
 OPEN_LOOP_CONNECTIONS = 64
 
 
-def post(path: str, body: bytes) -> bytes:
+def post(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """Write a whole POST request as bytes."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\n"
-        f"content-type: application/json\r\naccept: */*\r\nuser-agent: bench\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    usual = {
+        "host": "127.0.0.1",
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "accept": "*/*",
+        "user-agent": "bench",
+        "content-length": str(len(body)),
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (usual | dict(headers or {})).items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+class Requests:
+    """The requests of one load, in turn and over again, each with a number of its own where it has room for one.
+
+    Args:
+        path: Where they go.
+        bodies: What is asked; `payloads.SERIAL` in one is replaced.
+        headers: What this contestant wants beside the usual headers.
+    """
+
+    def __init__(self, path: str, bodies: Sequence[bytes], headers: Mapping[str, str] | None = None) -> None:
+        whole = [post(path, body, headers).partition(SERIAL) for body in bodies]
+        self._pieces = itertools.cycle((before, bool(serial), after) for before, serial, after in whole)
+        # Begins with the moment: another load has other numbers.
+        self._numbers = itertools.count(time.time_ns() // 1000 % 10**12)
+
+    def next(self) -> bytes:
+        """Give the next request."""
+        before, has_serial, after = next(self._pieces)
+        return b"%b%012d%b" % (before, next(self._numbers), after) if has_serial else before
 
 
 @dataclass(slots=True)
@@ -137,9 +164,9 @@ class Connection(asyncio.Protocol):
 class Load:
     """Requests to one port for one time; made anew for each repetition."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, requests: Requests) -> None:
         self._port = port
-        self._request = request
+        self._requests = requests
         self.measured = Measured()
         self._connections: list[Connection] = []
         self._free: deque[Connection] = deque()
@@ -155,14 +182,14 @@ class Load:
         self._ends_s = started_s + duration_s
         self._under_way = connections
         for connection in self._connections:
-            connection.send(self._request, time.perf_counter())
+            connection.send(self._requests.next(), time.perf_counter())
         await self._quiet.wait()
         return self._close(started_s)
 
     def _again(self, connection: Connection) -> None:
         now_s = time.perf_counter()
         if now_s < self._ends_s and connection.is_open:
-            connection.send(self._request, now_s)
+            connection.send(self._requests.next(), now_s)
             return
         self._under_way -= 1
         if not self._under_way:
@@ -190,14 +217,14 @@ class Load:
         while self._free:
             connection = self._free.popleft()
             if connection.is_open:
-                connection.send(self._request, now_s)
+                connection.send(self._requests.next(), now_s)
                 return
         self._waiting.append(now_s)
 
     def _freed(self, connection: Connection) -> None:
         self._under_way -= 1
         if connection.is_open and self._waiting:
-            connection.send(self._request, self._waiting.popleft())
+            connection.send(self._requests.next(), self._waiting.popleft())
         elif connection.is_open:
             self._free.append(connection)
         if self._ends_s and not self._under_way:

@@ -4,8 +4,10 @@ import os
 import platform
 import sysconfig
 import timeit
+from importlib import metadata
 from pathlib import Path
 
+import llmgateway
 from bench.commands import run
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +23,22 @@ def describe() -> dict[str, str]:
         "loop": f"{_loop_ms():.0f} ms for one million squares in a generator",
         "commit": _commit(),
     }
+
+
+def versions(nginx: Path | None) -> dict[str, str]:
+    """Say which versions of the programs take part, those that are there.
+
+    Args:
+        nginx: Its program.
+    """
+    found = {"llmgateway": llmgateway.__version__, "python": platform.python_version()}
+    found |= {name: metadata.version(name) for name in ("uvicorn", "aiohttp", "uvloop", "httptools", "msgspec")}
+    found["kernel"] = platform.release()
+    for name, command in (("node", ["node", "--version"]), ("nginx", [str(nginx or "nginx"), "-v"])):
+        succeeded, printed = run(command)
+        if succeeded:
+            found[name] = printed.strip().rpartition("/")[2].removeprefix("v")
+    return found
 
 
 def _processor(cpuinfo: str) -> str:
@@ -42,4 +60,7 @@ def _loop_ms() -> float:
 
 def _commit() -> str:
     succeeded, printed = run(["git", "rev-parse", "--short", "HEAD"], ROOT)
-    return printed.strip() if succeeded else "unknown"
+    if not succeeded:
+        return "unknown"
+    _, changed = run(["git", "status", "--porcelain", "--untracked-files=no", "src", "bench"], ROOT)
+    return f"{printed.strip()}{' with changes' if changed.strip() else ''}"

@@ -1,7 +1,7 @@
 """The provider that every contestant is put in front of: lean enough that it is never what limits them.
 
 It speaks just the HTTP/1.1 its callers do (keep-alive, declared lengths) and answers at once, unless paced or told to
-take its time.
+take its time. Under /broken it always fails, and what is asked for a stream without end gets one.
 """
 
 import argparse
@@ -33,8 +33,13 @@ def chunk(body: bytes) -> bytes:
 
 SMALL_ANSWER = plain(payloads.answer())
 TRANSLATED_ANSWER = plain(payloads.translated_answer())
+BROKEN_ANSWER = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+_TOOL_ANSWERS = [plain(payloads.tool_answer(number)) for number in range(payloads.TOOL_CALLS)]
 LENGTH_REQUIRED = b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _BURST = b"".join(chunk(payloads.event(f" w{number}")) for number in range(payloads.EVENTS))
+_TRANSLATED_BURST = chunk(payloads.translated_events())
+_SHORT = chunk(payloads.event("We ship on ")) + chunk(payloads.event("Friday.", finish="stop"))
+_FLOOD = chunk(payloads.event("w" * 16384))
 _USAGE, _DONE = chunk(payloads.usage_event()), chunk(payloads.DONE)
 
 
@@ -62,6 +67,7 @@ class Provider(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._seen = bytearray()
         self._missing_bytes: int | None = None  # None: the head is not complete yet
+        self._floods = self._is_full = False
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,17 +104,35 @@ class Provider(asyncio.Protocol):
                 self._answer(request)
 
     def _answer(self, request: bytes) -> None:
-        usage = b""
-        if len(request) <= SEARCHED_BYTES:
-            usage = _USAGE if b"include_usage" in request else b""
-            if b"bench-burst" in request:
-                self._write(_STREAM_HEAD + _BURST + usage + _DONE + _END)
-                return
-            if b"bench-paced" in request:
-                self._write(_STREAM_HEAD)
-                self._pace(payloads.EVENTS, usage)
-                return
-        self._write(TRANSLATED_ANSWER if request.startswith(b"POST /v1/messages") else SMALL_ANSWER)
+        if request.startswith(b"POST /broken"):
+            self._write(BROKEN_ANSWER)
+        elif request.startswith(b"POST /v1/messages"):
+            asked = b"bench-translated-stream" in request[:SEARCHED_BYTES]
+            self._write(_STREAM_HEAD + _TRANSLATED_BURST + _END if asked else TRANSLATED_ANSWER)
+        elif len(request) > SEARCHED_BYTES:
+            self._write(SMALL_ANSWER)
+        elif b'"stream":true' in request or b'"stream": true' in request:
+            self._stream(request)
+        else:
+            results = request.count(b'"tool_call_id"')
+            asked = b"bench-tools" in request and results < len(_TOOL_ANSWERS)
+            self._write(_TOOL_ANSWERS[results] if asked else SMALL_ANSWER)
+
+    def _stream(self, request: bytes) -> None:
+        usage = _USAGE if b"include_usage" in request else b""
+        if b"bench-burst" in request:
+            self._write(_STREAM_HEAD + _BURST + usage + _DONE + _END)
+        elif b"bench-paced" in request:
+            self._write(_STREAM_HEAD)
+            self._pace(payloads.EVENTS, usage)
+        elif b"bench-idle" in request:
+            self._write(_STREAM_HEAD + chunk(payloads.event("one")))
+        elif b"bench-flood" in request:
+            self._floods = True
+            self._write(_STREAM_HEAD)
+            self._flood()
+        else:
+            self._write(_STREAM_HEAD + _SHORT + usage + _DONE + _END)
 
     def _pace(self, left: int, usage: bytes) -> None:
         if left:
@@ -116,6 +140,21 @@ class Provider(asyncio.Protocol):
             self._timer = self._call_later(payloads.PACE_S, self._pace, left - 1, usage)
         else:
             self._write(usage + _DONE + _END)
+
+    def _flood(self) -> None:
+        if self._transport is not None and not self._is_full:
+            self._write(_FLOOD)
+            self._timer = self._call_later(0.001, self._flood)
+
+    @override
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    @override
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._floods:
+            self._flood()
 
     def _write(self, reply: bytes) -> None:
         if self._transport is not None:

@@ -1,29 +1,66 @@
-"""The results as Markdown: the one table, the ratios and the budgets."""
+"""The results as Markdown: what was promised, tables, ratios, charts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench.budgets import Budget, budgets
+from bench.budgets import Budget, budgets, numbers
 from bench.figures import median
 from bench.results import Results, ratio
 
 BEGIN, END = "<!-- bench: begin (written by `python -m bench --docs`) -->", "<!-- bench: end -->"
-TIMED = ("slow_arrivals", "arrivals")
 # A contestant whose core was busy for less than this part of the time was not the limit: its rate is a lower bound.
 SATURATED = 0.93
+# Scenarios whose CPU cost is a column, and what the column is called.
+COSTS = {
+    "small": "request",
+    "paced": "chunk, paced",
+    "burst": "chunk, burst",
+    "hit": "cache hit",
+    "translated": "translated",
+    "translated_stream": "chunk, translated",
+    "big": "200 KB body",
+    "tools": "tool-call loop, a request",
+    "failover": "first deployment dead",
+}
+TOLD_ONCE = {
+    "idle_streams": "2,000 idle streams",
+    "leavers": "2,000 clients that hang up after a stream's first event",
+    "stalled_readers": "20 clients that do not read an endless stream",
+    "jobs": "40 document jobs of 10 passes each",
+    "workers": "two workers, 64 connections",
+}
+OPEN_LOOP = {"arrivals": 100, "slow_arrivals": 50, "many_arrivals": 1000}
 
 
-def render(results: Results) -> str:
-    """Write tables and budgets as Markdown."""
-    parts = [_machine(results), _table(results), _ratios(results), promises(budgets(results))]
-    return "\n".join(parts)
+def render(results: Results, charts: Mapping[str, str]) -> str:
+    """Write promises, tables and budgets as Markdown.
+
+    Args:
+        results: What was measured.
+        charts: Those that the text shows, by the name of their file.
+    """
+    parts = [
+        _machine(results),
+        "Every repetition: [results.json](performance/results.json).\n" if charts else "",
+        promises(numbers(results), "goal, everything on"),
+        *(f"![{name}](performance/{name}.svg)\n" for name in charts),
+        _costs(results),
+        _ratios(results),
+        _latencies(results),
+        _sizes(results),
+        _specials(results),
+        promises(budgets(results), "budget"),
+    ]
+    return "\n".join(part for part in parts if part)
 
 
 def _machine(results: Results) -> str:
     facts = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return (
         f"Machine: {facts['processor']}, {facts['cores']} cores, {facts['kernel']}. Interpreter: {facts['python']} "
-        f"({facts['loop']}). Commit {facts['commit']}. One worker each: it has one core, load and mock another.\n"
+        f"({facts['loop']}). Commit {facts['commit']}. One worker each: it has one core, load and mock another.\n\n"
+        f"Versions: {versions}.\n"
     )
 
 
@@ -51,69 +88,79 @@ def _rate(results: Results, name: str) -> str:
     return f"{'' if figure.busy >= SATURATED else '≥ '}{figure.per_s:,.0f}"
 
 
+def _measured(results: Results, scenarios: Iterable[str]) -> list[str]:
+    """Keep the scenarios that were measured for somebody but the mock."""
+    seen = {scenario for scenario, name in results.figures if name != "mock"}
+    return [scenario for scenario in scenarios if scenario in seen]
+
+
+def _costs(results: Results) -> str:
+    columns = _measured(results, COSTS)
+    rows = [
+        [title, *cells, _rate(results, name)]
+        for name, title in results.titles.items()
+        if any(cells := [_cost(results, scenario, name) for scenario in columns])
+    ]
+    return grid(["CPU-µs", *(COSTS[one] for one in columns), "requests/s, 16 connections"], rows) if rows else ""
+
+
+def _ratios(results: Results) -> str:
+    columns = _measured(results, COSTS)
+    rows = []
+    for name, title in results.titles.items():
+        found = [ratio(results, scenario, name, "gateway") for scenario in columns]
+        if name != "gateway" and any(found):
+            rows.append([title, *(f"{each:.2f}" if each else "" for each in found)])
+    return grid(["times this gateway's CPU", *(COSTS[one] for one in columns)], rows) if rows else ""
+
+
+def _latencies(results: Results) -> str:
+    columns = _measured(results, OPEN_LOOP)
+    rows = []
+    for name, title in results.titles.items():
+        way = results.figures.get(("paced", name))
+        cells = [_added(results, scenario, name) for scenario in columns]
+        cells.append(f"{way.p50_ms:.2f} / {way.p99_ms:.2f}" if way else "")
+        if any(cells):
+            rows.append([title, *cells])
+    head = [f"added at {OPEN_LOOP[one]:,}/s: p50 / p90 / p99 / p99.9" for one in columns]
+    return grid(["ms", *head, "a chunk's way: p50 / p99"], rows) if rows else ""
+
+
 def _added(results: Results, scenario: str, name: str) -> str:
     figure, direct = results.figures.get((scenario, name)), results.figures.get((scenario, "mock"))
     if figure is None or direct is None:
         return ""
-    return f"{figure.p50_ms - direct.p50_ms:.2f} / {figure.p99_ms - direct.p99_ms:.2f}"
+    shares = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
+    return " / ".join(f"{getattr(figure, share) - getattr(direct, share):.2f}" for share in shares)
 
 
-def _chunk_delay(results: Results, name: str) -> str:
-    figure = results.figures.get(("paced", name))
-    return f"{figure.p50_ms:.2f} / {figure.p99_ms:.2f}" if figure else ""
-
-
-def _table(results: Results) -> str:
-    head = [
-        "contestant",
-        "CPU-µs a request",
-        "requests/s, 16 connections",
-        "CPU-µs a chunk, paced",
-        "CPU-µs a chunk, burst",
-        "CPU-µs, 200 KB body",
-        "CPU-µs, translated",
-        "CPU-µs, cache hit",
-        "added ms at 50/s, p50 / p99",
-        "added ms at 1,000/s, p50 / p99",
-        "chunk's way ms, p50 / p99",
-        "MB idle / after load",
-        "start s",
+def _sizes(results: Results) -> str:
+    rows = [
+        [title, f"{idle:.0f}", f"{loaded:.0f}", f"{median(results.starts_s[name]):.2f}"]
+        for name, title in results.titles.items()
+        for idle, loaded in (results.memory_mb[name],)
     ]
-    rows = []
-    for name, title in results.titles.items():
-        idle_mb, loaded_mb = results.memory_mb[name]
-        cells = [title, _cost(results, "small", name), _rate(results, name)]
-        cells += [_cost(results, scenario, name) for scenario in ("paced", "burst", "big", "translated", "hit")]
-        cells += [_added(results, scenario, name) for scenario in TIMED]
-        cells += [
-            _chunk_delay(results, name),
-            f"{idle_mb:.0f} / {loaded_mb:.0f}",
-            f"{median(results.starts_s[name]):.2f}",
+    return grid(["", "MB idle", "MB after load", "s from exec until it serves"], rows)
+
+
+def _specials(results: Results) -> str:
+    texts = []
+    for scenario in dict.fromkeys(each.scenario for each in results.specials):
+        found = [each for each in results.specials if each.scenario == scenario]
+        columns = list(dict.fromkeys(name for each in found for name in each.figures))
+        rows = [
+            [
+                results.titles[each.contestant],
+                *(f"{each.figures[one]:,.2f}" if one in each.figures else "" for one in columns),
+            ]
+            for each in found
         ]
-        rows.append(cells)
-    return grid(head, rows)
+        texts.append(grid([TOLD_ONCE[scenario], *(one.replace("_", " ") for one in columns)], rows))
+    return "\n".join(texts)
 
 
-def _ratios(results: Results) -> str:
-    scenarios = ("small", "paced", "burst", "big", "translated", "hit")
-    rows = []
-    for name, title in results.titles.items():
-        found = [ratio(results, scenario, name, "gateway") for scenario in scenarios]
-        if name != "gateway" and any(found):
-            rows.append([title, *(f"{each:.2f}" if each else "" for each in found)])
-    head = [
-        "CPU cost as a multiple of this gateway's",
-        "request",
-        "chunk, paced",
-        "chunk, burst",
-        "200 KB body",
-        "translated",
-        "cache hit",
-    ]
-    return grid(head, rows)
-
-
-def promises(checked: Sequence[Budget]) -> str:
+def promises(checked: Sequence[Budget], what: str = "budget") -> str:
     """Write what was promised beside what was measured."""
     rows = [
         [
@@ -124,7 +171,7 @@ def promises(checked: Sequence[Budget]) -> str:
         ]
         for each in checked
     ]
-    return grid(["budget", "measured", "allowed", ""], rows)
+    return grid([what, "measured", "allowed", ""], rows)
 
 
 def into_document(path: Path, text: str) -> None:

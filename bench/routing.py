@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bench import payloads
 from bench.budgets import Budget
-from bench.contestants import Contestant, Running, gateway, mock
-from bench.load import post
+from bench.contestants import Contestant, Running, mock
+from bench.ours import plain
 from bench.report import grid, promises
 from bench.results import Figure, summarise
-from bench.scenarios import PATH, Repetition, Scenario, quiet, repeat
+from bench.scenarios import Repetition, Scenario, quiet, repeat
 
 NAME = "routing"
 # Three deployments, of which the last one is slow; so few arrivals that none of them would be busy with its share.
@@ -34,7 +34,7 @@ def _among(count: int, strategy: str) -> str:
 
 
 def _scenario(name: str, rate_per_s: float | None = None) -> Scenario:
-    return Scenario(name, post(PATH, payloads.question(name)), rate_per_s=rate_per_s)
+    return Scenario(name, (payloads.question(name),), rate_per_s=rate_per_s)
 
 
 # Each is the name of a model as well.
@@ -76,14 +76,14 @@ def started(contestant: int, load: int, logs: Path) -> Iterator[Running]:
 
 
 def _gateway(folder: Path, ports: Sequence[int]) -> Contestant:
-    plain = gateway(folder, translates=False)
+    described = plain(folder)
 
     def command(port: int, upstream_port: int) -> list[str]:
-        given = plain.command(port, upstream_port)
+        given = described.command(port, upstream_port)
         (folder / "gateway.yaml").write_text(json.dumps(catalog(*ports), indent=1))
         return given
 
-    return replace(plain, name=NAME, command=command)
+    return replace(described, name=NAME, command=command)
 
 
 async def measure(

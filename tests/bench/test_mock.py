@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from bench import payloads
 from bench.load import Answer, post
-from bench.mock import Provider, chunk, declared_bytes, plain
+from bench.mock import SEARCHED_BYTES, Provider, chunk, declared_bytes, plain
 
 
 class Wire(asyncio.Transport):
@@ -68,6 +68,58 @@ def test_a_long_body_is_read_to_its_end_and_answered_as_the_small_chat() -> None
         connected.data_received(request[at : at + 65536])
 
     assert wire.written == plain(payloads.answer())
+
+
+def test_a_tool_loop_is_asked_for_a_tool_until_the_last_result_is_there() -> None:
+    answers = []
+    for body in payloads.tool_loop():
+        request = post("/v1/chat/completions", body)
+        connected, wire = provider()
+        connected.data_received(request)
+        answers.append(json.loads(wire.written.partition(b"\r\n\r\n")[2])["choices"][0]["finish_reason"])
+
+        assert len(request) < SEARCHED_BYTES - 1000  # gateways may say the same at greater length
+
+    assert answers == ["tool_calls"] * payloads.TOOL_CALLS + ["stop"]
+
+
+def test_a_translated_stream_has_as_many_deltas_as_the_others_events() -> None:
+    connected, wire = provider()
+    connected.data_received(post("/v1/messages", payloads.question(payloads.TRANSLATED_STREAM, stream=True)))
+
+    assert wire.written.count(b"event: content_block_delta\ndata: {") == payloads.EVENTS
+    assert wire.written.endswith(b"0\r\n\r\n")
+
+
+def test_a_small_chat_can_be_streamed_as_the_last_pass_of_a_document_is() -> None:
+    connected, wire = provider()
+    connected.data_received(post("/v1/chat/completions", payloads.question(payloads.SMALL, stream=True)))
+
+    assert wire.written.count(b"data: {") == 2
+    assert b'"finish_reason":"stop"' in wire.written
+
+
+def test_a_broken_deployment_fails_at_once() -> None:
+    connected, wire = provider()
+    connected.data_received(post("/broken/v1/chat/completions", payloads.question(payloads.FAILOVER)))
+
+    assert wire.written.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_flood_stops_while_nobody_reads_and_goes_on_then() -> None:
+    connected, wire = provider()
+    connected.data_received(post("/v1/chat/completions", payloads.question(payloads.FLOOD, stream=True)))
+    connected.pause_writing()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    held = len(wire.written)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(wire.written) == held > 0
+
+    connected.resume_writing()
+    assert len(wire.written) > held
+    connected.connection_lost(None)
 
 
 async def test_a_paced_stream_stamps_each_event() -> None:
