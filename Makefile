@@ -10,7 +10,7 @@ JOBS ?= 2
 COVERAGE ?=
 IMAGE ?= llmgateway
 .DEFAULT_GOAL := help
-.PHONY: help setup run dev worker services test test-long integration check lint type-check layers format bench bench-full image lock upgrade clean
+.PHONY: help setup run dev worker services test test-long integration check lint type-check layers format gate bench bench-full image lock upgrade clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,10 +81,14 @@ format: $(VENV)/.ready-dev ## put the sources into shape
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: $(VENV)/.ready-dev ## measure the gateway beside its peers (a few minutes)
+gate: $(VENV)/.ready-dev ## hold CPU time a call against its bounds (a minute)
+	@echo "==> measuring calls in units of a null ASGI app"
+	@$(BIN)/python -m bench --gate
+
+bench: $(VENV)/.ready-dev ## measure the gateway beside its peers: the core, some fifteen minutes
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-full: $(VENV)/.ready-dev ## the same, at full length
+bench-full: $(VENV)/.ready-dev ## every scenario at full length (hours)
 	@$(BIN)/python -m bench --full $(ARGS)
 
 image: ## build the container image

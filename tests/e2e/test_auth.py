@@ -81,7 +81,7 @@ async def test_a_shared_key_calls_and_sees_what_was_done_with_it(gateway: Serve,
         return seen
 
     with anyio.fail_after(10):
-        while (seen := await requests_seen()) == 0:  # a busy machine writes it down later
+        while (seen := await requests_seen()) == 0:  # noqa: ASYNC110  a busy machine writes it down later
             await anyio.sleep(0.05)
     assert seen == 1
     path = f"/v1/requests/{mine.headers['x-gateway-request-id']}"
