@@ -11,7 +11,7 @@ from typing import cast
 from typing_extensions import override
 
 from bench import documents, payloads
-from bench.accounting import PROC, cpu_s, rss_mb, tree
+from bench.accounting import PROC, cpu_s, own_cpu_s, rss_mb, tree
 from bench.contestants import Running
 from bench.figures import median
 from bench.load import Load, Requests
@@ -207,18 +207,13 @@ async def _costs(running: Running) -> tuple[float, list[float]]:
     """Give the microseconds a request, and the seconds of each process."""
     running.resume()
     requests = Requests(PATH, [payloads.question(payloads.SMALL)], running.headers("openai"))
-    before = {pid: _own_s(pid) for pid in tree(running.pid)}
+    before = {pid: own_cpu_s(pid) for pid in tree(running.pid)}
     measured = await Load(running.port, requests).closed_loop(_WORKERS_CONNECTIONS, _ROUND_S)
-    parts = [_own_s(pid) - begun_s for pid, begun_s in before.items()]
+    parts = [own_cpu_s(pid) - begun_s for pid, begun_s in before.items()]
     running.pause()
     if measured.faults:
         raise RuntimeError(f"workers: {measured.faults[0]}")
     return sum(parts) / measured.answered * 1e6, parts
-
-
-def _own_s(pid: int) -> float:
-    """Sum the CPU time of one process without its children, in seconds."""
-    return sum(int(task.read_text().split()[0]) for task in PROC.glob(f"{pid}/task/*/schedstat")) / 1e9
 
 
 def free(running: Running) -> None:

@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 
 import pytest
 
@@ -33,3 +35,19 @@ def test_cpu_time_and_memory_of_this_program_are_read_from_the_kernel() -> None:
         sum(range(100_000))
 
     assert rss_mb(os.getpid()) > 1
+
+
+def test_what_a_thread_took_is_counted_after_its_end() -> None:
+    took = []
+
+    def work() -> None:
+        while time.thread_time() < 0.05:
+            sum(range(10_000))
+        took.append(time.thread_time())
+
+    before_s = cpu_s(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert cpu_s(os.getpid()) - before_s >= took[0]
