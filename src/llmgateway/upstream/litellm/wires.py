@@ -84,6 +84,7 @@ class GeminiWire:
     ends_at_last = False
 
     def __init__(self, litellm: Any, deployment: Deployment) -> None:
+        from litellm.litellm_core_utils.core_helpers import map_finish_reason
         from litellm.llms.vertex_ai.common_utils import get_gemini_url
         from litellm.llms.vertex_ai.gemini.transformation import transform_request_body
         from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator
@@ -91,6 +92,7 @@ class GeminiWire:
         self._config = Config(litellm, deployment, "gemini")
         # LiteLLM annotates more than it needs: plain dictionaries and a silent logger will do.
         self._transform: Any = transform_request_body
+        self._stop: Callable[[str], str] = map_finish_reason
         self._iterator: Callable[[Silent], Any] = partial(ModelResponseIterator, None, False)
         self._count: Callable[[dict[str, Any]], Any] = self._config.own.calculate_usage
         self.known = self._config.known
@@ -115,7 +117,7 @@ class GeminiWire:
         notes: dict[str, Any] = {}
         asked = dict(parameters)
         fields = self._transform(messages, config.model, asked, "gemini", notes, asked.pop("cached_content", None))
-        reader = GeminiReader(config, messages, parameters, self._iterator, self._count)
+        reader = GeminiReader(config, messages, parameters, self._iterator, count=self._count, stop=self._stop)
         return Request(self._urls[stream], self._headers, fields, reader)
 
     def is_preamble(self, event: Event) -> bool:

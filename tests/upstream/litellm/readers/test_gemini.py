@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmgateway.catalog.model import Account, Deployment
 from llmgateway.upstream.litellm.pieces import Piece
+from llmgateway.upstream.litellm.question import read_question
 from llmgateway.upstream.litellm.readers.gemini import GeminiReader, gemini_stopped
 from llmgateway.upstream.litellm.translation import Event
+from llmgateway.upstream.litellm.wires import WIRES
+from tests.upstream.translated import call
 
-pytestmark = pytest.mark.usefixtures("litellm")
+pytestmark = [
+    pytest.mark.usefixtures("litellm"),
+    pytest.mark.filterwarnings("ignore:Items? '.*' on TypedDict class"),
+]
 FIRST: Event = {"candidates": [{"content": {"parts": [{"text": "a"}], "role": "model"}}], "modelVersion": "gemini-x"}
 COUNTS = st.integers(0, 50)
 TEXT = st.lists(st.fixed_dictionaries({"modality": st.just("TEXT"), "tokenCount": COUNTS}), max_size=2)
@@ -39,7 +46,8 @@ def _fresh() -> GeminiReader:
     gemini = import_module("litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini")
     config: Any = None  # what reads whole answers by LiteLLM
     made = partial(gemini.ModelResponseIterator, None, False)
-    return GeminiReader(config, [], {}, made, gemini.VertexGeminiConfig().calculate_usage)
+    count = gemini.VertexGeminiConfig().calculate_usage
+    return GeminiReader(config, [], {}, made, count=count, stop=str.lower)
 
 
 def _reader() -> GeminiReader:
@@ -64,6 +72,30 @@ def test_text_and_its_usage_are_read_as_litellm_reads_them(texts: list[str], usa
         assert piece == Piece(content=plain[0], usage=plain[1], model="gemini-x")
     else:
         assert not piece.content or "data:" in piece.content
+
+
+REASONS = ["STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "SOMETHING_NEW"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(), max_size=3), USAGE, st.sampled_from(REASONS), st.sampled_from(["gemini-x", "gemini-x@1"]))
+def test_a_whole_answer_is_read_as_litellm_reads_it(
+    texts: list[str], usage: dict[str, Any], reason: str, model: str
+) -> None:
+    deployment = Deployment(Account("main", "gemini", "litellm", api_key="k-0042"), "gemini-2.5-flash")
+    wire = WIRES["gemini"](import_module("litellm"), deployment)
+    asked = wire.request(read_question(call(), deployment, wire.known), stream=False)
+    answer = _text(usageMetadata=usage, modelVersion=model, responseId="r")
+    answer["candidates"][0] |= {"content": {"parts": [{"text": text} for text in texts]}, "finishReason": reason}
+    body = json.dumps(answer).encode()
+    [ours] = asked.reader.answer(body, {})
+    # With this header it is LiteLLM's to read.
+    [theirs] = asked.reader.answer(body, {"x-gemini-service-tier": "standard"})
+
+    assert theirs.usage is not None
+    assert ours.usage == {name: value for name, value in theirs.usage.items() if name != "service_tier"}
+    assert (ours.content or None, ours.finish, ours.model) == (theirs.content or None, theirs.finish, theirs.model)
+    assert not (ours.says_something ^ theirs.says_something)
 
 
 @pytest.mark.parametrize(

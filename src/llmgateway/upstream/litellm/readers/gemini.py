@@ -3,7 +3,7 @@
 Gemini API: GenerateContentResponse, UsageMetadata.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +53,25 @@ class _TextEvent(_Strict):
     create_time: str | None = None
 
 
+class _WholeCandidate(_Strict):
+    content: _Content
+    # Of an answer that was stopped for what it says LiteLLM leaves out the text.
+    finish_reason: Literal["STOP", "MAX_TOKENS"]
+    index: Literal[0] = 0
+    avg_logprobs: float | None = None
+
+
+class _WholeAnswer(_Strict):
+    candidates: list[_WholeCandidate]
+    usage_metadata: msgspec.Raw
+    model_version: str
+    response_id: str | None = None
+    create_time: str | None = None
+
+
+# A whole answer is charged by what this header says, which LiteLLM reads.
+_TIER = "x-gemini-service-tier"
+_read_whole = msgspec.json.Decoder(_WholeAnswer).decode
 _read_text = msgspec.json.Decoder(_TextEvent).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
@@ -63,9 +82,10 @@ class GeminiReader:
     Args:
         iterator: Makes LiteLLM's reader of events.
         count: LiteLLM's reader of an event's usage.
+        stop: From Google's reasons to stop to OpenAI's.
     """
 
-    __slots__ = ("_asked", "_config", "_count", "_iterator", "_make", "_parameters")
+    __slots__ = ("_asked", "_config", "_count", "_iterator", "_make", "_parameters", "_stop")
 
     def __init__(
         self,
@@ -73,7 +93,9 @@ class GeminiReader:
         messages: list[dict[str, Any]],
         parameters: dict[str, Any],
         iterator: Callable[[Silent], Any],
+        *,
         count: Callable[[dict[str, Any]], Any],
+        stop: Callable[[str], str],
     ) -> None:
         self._config = config
         self._asked = {"messages": messages, "optional_params": parameters, "litellm_params": {}, "request_data": {}}
@@ -81,8 +103,12 @@ class GeminiReader:
         self._make = iterator
         self._iterator: Any = None
         self._count = count
+        self._stop = stop
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> list[Piece]:
+        piece = None if _TIER in headers else self._whole(body)
+        if piece is not None:
+            return [piece]
         return self._config.answer(body, headers, logging_obj=Silent(self._parameters), **self._asked)
 
     def plain(self, content: bytes) -> Plain | None:
@@ -93,11 +119,8 @@ class GeminiReader:
             event = _read_text(content)
         except msgspec.DecodeError:
             return None
-        if len(event.candidates) != 1:
-            return None
-        text = "".join([part.text for part in event.candidates[0].content.parts])
-        # Audio may come as such a text.
-        if not text or "data:" in text:
+        text = _text_of(event.candidates)
+        if text is None:
             return None
         return text, self._usage(event.usage_metadata) if len(event.usage_metadata) else None
 
@@ -110,11 +133,30 @@ class GeminiReader:
             piece.finish = None  # LiteLLM's reader says `stop` where Google says nothing
         return pieces
 
+    def _whole(self, body: bytes) -> Piece | None:
+        try:
+            answer = _read_whole(body)
+        except msgspec.DecodeError:
+            return None
+        text = _text_of(answer.candidates)
+        if text is None:
+            return None
+        stop, model = self._stop(answer.candidates[0].finish_reason), answer.model_version.split("@", 1)[0]
+        return Piece(content=text, finish=stop, usage=self._usage(answer.usage_metadata), model=model or None)
+
     def _usage(self, told: msgspec.Raw) -> dict[str, Any] | None:
         try:
             return gemini_usage(_read_usage(told))
         except msgspec.ValidationError:
             return usage_fields(self._count({"usageMetadata": msgspec.json.decode(told)}))
+
+
+def _text_of(candidates: Sequence[_Candidate | _WholeCandidate]) -> str | None:
+    if len(candidates) != 1:
+        return None
+    text = "".join([part.text for part in candidates[0].content.parts])
+    # Audio may come as such a text.
+    return text if text and "data:" not in text else None
 
 
 def gemini_usage(told: _Usage) -> dict[str, Any]:
