@@ -107,11 +107,8 @@ def _remember_what_models_can(litellm: Any) -> None:
     litellm.AnthropicConfig.get_config = classmethod(_remembered(defaults))
     for name in ("_supports_model_capability", "_get_model_capability"):
         setattr(AnthropicModelInfo, name, staticmethod(_remembered(getattr(AnthropicModelInfo, name))))
-    for module, name in (
-        (utils, "supports_factory"),
-        (utils, "get_model_info_helper"),
-        (common_utils, "get_type_hints"),
-    ):
+    places: tuple[tuple[Any, str], ...] = ((utils, "supports_factory"), (common_utils, "get_type_hints"))
+    for module, name in places:
         setattr(module, name, _remembered(getattr(module, name)))
 
 
