@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 
 import trustme
+from typing_extensions import override
 from yarl import URL
 
+from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
+from llmgateway.upstream.http.head import Origin
 from llmgateway.upstream.http.pool import Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -129,3 +132,48 @@ async def ask(pool: Pool, base: str, body: bytes = b"{}") -> bytes:
         return await response.content.read()
     finally:
         response.close()
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, and notes when it was hung up on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_gone = False
+        self.is_paused = False
+
+    @override
+    def write(self, data: object) -> None:
+        assert not self.is_gone
+
+    @override
+    def abort(self) -> None:
+        self.is_gone = True
+
+    @override
+    def is_closing(self) -> bool:
+        return self.is_gone
+
+    @override
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    @override
+    def pause_reading(self) -> None:
+        assert not self.is_gone
+        self.is_paused = True
+
+    @override
+    def resume_reading(self) -> None:
+        assert not self.is_gone
+        self.is_paused = False
+
+
+def wired(wire: Wire) -> tuple[Connection, list[bool]]:
+    """A connection without a socket, and what it said each time it was freed: whether it may stay."""
+    freed: list[bool] = []
+    origin = Origin("h", 80, is_secure=False)
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, origin, lambda _, may_stay: freed.append(may_stay), lambda _: None)
+    connection.connection_made(wire)
+    return connection, freed

@@ -12,7 +12,7 @@ from yarl import URL
 
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
 from llmgateway.upstream.http.pool import Pool
-from tests.upstream.http.speaking import OK, ask, new_pool, read_request, say, saying, serving
+from tests.upstream.http.speaking import OK, Wire, ask, new_pool, read_request, say, saying, serving, wired
 
 H = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = H + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -301,3 +301,57 @@ async def test_to_close_an_old_answer_does_nothing_to_the_next_one(pool: Pool) -
 
         assert [await new.content.read(), await old.content.read()] == [b"ok", b"ok"]
         assert server.connections == 1
+
+
+REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+
+
+async def test_whoever_is_cancelled_as_the_head_comes_hangs_up() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    connection.data_received(CHUNKED)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await asking
+
+    assert caught.value.__traceback__ is not None  # It holds what the caller held: nothing was collected.
+    assert (freed, wire.is_gone) == ([False], True)
+
+
+async def test_an_answer_to_whoever_was_just_cancelled_is_nobody_elses() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    asking.cancel()
+    connection.data_received(OK[:20])
+    assert (freed, wire.is_gone) == ([False], True)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert freed == [False]
+
+
+async def test_a_question_on_a_closed_connection_is_lost_at_once() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    wire.abort()
+    with anyio.fail_after(1), pytest.raises(LostError):
+        await connection.ask(REQUEST, b"")
+
+    assert freed == [False]
+
+
+async def test_a_connection_that_was_held_up_when_its_answer_ended_can_hear_the_next() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    connection.data_received(H + b"Content-Length: 200001\r\n\r\n" + b"x" * 200_000)
+    response = await asking
+    assert wire.is_paused
+    connection.data_received(b"x")  # TLS may have had it in hand by then.
+
+    assert (freed, wire.is_paused, len(await response.content.read())) == ([True], False, 200_001)

@@ -9,13 +9,10 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typing_extensions import override
 
-from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
-from llmgateway.upstream.http.head import Origin
 from llmgateway.upstream.http.pool import Pool
-from tests.upstream.http.speaking import ask, say, serving
+from tests.upstream.http.speaking import Wire, ask, say, serving, wired
 from tests.upstream.http.test_connection import BROKEN, CUT, KEPT, LAST
 
 BODIES = st.lists(st.binary(min_size=1, max_size=300), max_size=8)
@@ -29,38 +26,6 @@ SCRAPS = st.one_of(
 NOISE = st.one_of(st.binary(max_size=200), st.lists(SCRAPS, max_size=30).map(b"".join))
 
 
-class Wire(asyncio.Transport):
-    """Takes what is written, and notes when it was hung up on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_gone = False
-
-    @override
-    def write(self, data: object) -> None:
-        assert not self.is_gone
-
-    @override
-    def abort(self) -> None:
-        self.is_gone = True
-
-    @override
-    def is_closing(self) -> bool:
-        return self.is_gone
-
-    @override
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    @override
-    def pause_reading(self) -> None:
-        assert not self.is_gone
-
-    @override
-    def resume_reading(self) -> None:
-        assert not self.is_gone
-
-
 class Heard(NamedTuple):
     body: bytes | None  # None: there was no answer, or not all of it
     may_stay: bool
@@ -68,14 +33,9 @@ class Heard(NamedTuple):
 
 async def hear(pieces: Sequence[bytes], *, ends: bool) -> Heard:
     """What a connection makes of these bytes. That it is freed exactly once is part of every case."""
-    freed: list[bool] = []
-    loop = asyncio.get_running_loop()
     wire = Wire()
-    connection = Connection(
-        loop, Origin("h", 80, is_secure=False), lambda _, stays: freed.append(stays), lambda _: None
-    )
-    connection.connection_made(wire)
-    asking = loop.create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
     await asyncio.sleep(0)
     for piece in pieces:
         if piece and not wire.is_gone:
