@@ -11,7 +11,7 @@ _STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#334155}.title{font-weight:600;font-size:14px}"
     "@media(prefers-color-scheme:dark){text{fill:#cbd5e1}}</style>"
 )
-OURS = ("gateway", "plain", "redis-down", "two-workers")
+OURS = ("gateway", "plain", "redis-down", "one-worker", "two-workers")
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, bool]]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import litellm_proxy, nginx, portkey
 from bench.contestants import Contestant, prototype
-from bench.ours import gateway, plain, two_workers, without_redis
+from bench.ours import gateway, plain, without_redis, workers
 
 
 def lineup(without: set[str], cache: Path, *, full: bool = False) -> list[Contestant]:
@@ -22,8 +22,8 @@ def lineup(without: set[str], cache: Path, *, full: bool = False) -> list[Contes
         plain(work / "plain"),
     ]
     if full:
-        more = [without_redis(work / "redis-down"), two_workers(work / "two-workers")]
-        chosen += [prototype("starlette", "Starlette + aiohttp relay"), *more]
+        chosen += [prototype("starlette", "Starlette + aiohttp relay"), without_redis(work / "redis-down")]
+        chosen += [workers(work / name, name, count) for name, count in (("one-worker", 1), ("two-workers", 2))]
     if "nginx" not in without:
         if program := nginx.find(cache):
             chosen.append(_nginx(program, work))

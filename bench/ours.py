@@ -81,14 +81,14 @@ def without_redis(folder: Path) -> Contestant:
     )
 
 
-def two_workers(folder: Path) -> Contestant:
-    """Describe this gateway with two worker processes, on whichever cores there are."""
+def workers(folder: Path, name: str, count: int) -> Contestant:
+    """Describe this gateway with some worker processes, on whichever cores there are; one is there to compare with."""
     protected = gateway(folder, translates=False)
     return replace(
         protected,
-        name="two-workers",
-        title="this gateway, two workers",
-        command=lambda port, upstream_port: [*protected.command(port, upstream_port), "--workers", "2"],
+        name=name,
+        title=f"this gateway, {name.replace('-', ' ')}",
+        command=lambda port, upstream_port: [*protected.command(port, upstream_port), "--workers", str(count)],
         only=frozenset({"workers"}),
     )
 

@@ -1,8 +1,9 @@
 """What is measured once and not in repetitions: many idle streams, clients that leave or do not read, two workers."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from bench.scenarios import PATH
 
 IDLE_STREAMS, LEAVERS, STALLED = 2000, 2000, 20
 _LIMIT_S, _SETTLE_S, _STALLED_S = 120.0, 2.0, 5.0
-_ROUNDS, _ROUND_S, _WORKERS_CONNECTIONS = 3, 3.0, 64
+_ROUNDS, _WARM_S, _ROUND_S, _WORKERS_CONNECTIONS = 3, 1.0, 3.0, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ async def leavers(running: Running, upstream_port: int) -> Mapping[str, float]:
     await asyncio.sleep(_SETTLE_S)
     return {
         "cpu_us_a_leaver": (cpu_s(running.pid) - before_s) / LEAVERS * 1e6,
-        "left_open": float(established(upstream_port)),
+        "left_open": float(established(upstream_port, sockets_of(running.pid))),
         "grown_mb": rss_mb(running.pid) - before_mb,
     }
 
@@ -151,11 +152,26 @@ WHO: Mapping[str, Sequence[str]] = dict.fromkeys(ALONE, ("gateway", "portkey", "
 NAMES = (*ALONE, "workers")
 
 
-def established(port: int, table: str | None = None) -> int:
-    """Count the connections that somebody holds to a port of this machine (/proc/net/tcp, proc_net_tcp)."""
+def established(port: int, sockets: Collection[str], table: str | None = None) -> int:
+    """Count the connections to a port of this machine that some sockets hold (/proc/net/tcp, proc_net_tcp(5)).
+
+    Args:
+        port: Whom they lead to.
+        sockets: The inodes of those that count.
+        table: The text of /proc/net/tcp; `None` reads it now.
+    """
     text = (PROC / "net/tcp").read_text() if table is None else table
     rows = (line.split() for line in text.splitlines()[1:])
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" and row[9] in sockets for row in rows)
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Give the inodes of all sockets that a program and its children hold."""
+    found = set()
+    for link in (link for member in tree(pid) for link in (PROC / str(member) / "fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            found.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    return found
 
 
 async def measure(
@@ -170,8 +186,8 @@ async def measure(
             field[name].pause()
             done.append(Special(scenario, name, figures))
             say(f"  {scenario:16} {name:10} {_told(figures)}")
-    if "workers" in wanted and {"gateway", "two-workers"} <= set(field):
-        done.append(Special("workers", "two-workers", await workers(field["gateway"], field["two-workers"])))
+    if "workers" in wanted and {"one-worker", "two-workers"} <= set(field):
+        done.append(Special("workers", "two-workers", await workers(field["one-worker"], field["two-workers"])))
         say(f"  {'workers':16} {'':10} {_told(done[-1].figures)}")
     return done
 
@@ -207,6 +223,7 @@ async def _costs(running: Running) -> tuple[float, list[float]]:
     """Give the microseconds a request, and the seconds of each process."""
     running.resume()
     requests = Requests(PATH, [payloads.question(payloads.SMALL)], running.headers("openai"))
+    await Load(running.port, requests).closed_loop(_WORKERS_CONNECTIONS, _WARM_S)
     before = {pid: own_cpu_s(pid) for pid in tree(running.pid)}
     measured = await Load(running.port, requests).closed_loop(_WORKERS_CONNECTIONS, _ROUND_S)
     parts = [own_cpu_s(pid) - begun_s for pid, begun_s in before.items()]
