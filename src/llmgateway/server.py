@@ -48,10 +48,12 @@ def serve(settings: Settings, environ: Mapping[str, str], *, reload: bool = Fals
             config = configuration(create_app(settings, environ, logger=logger), settings)
             settle()
             return config
-        make_workers_folder(workers_folder(settings.data_dir, os.getpid()))
-        # What reloads imports it anew, and so must find it by its name.
-        made = "llmgateway.app:create_worker_app" if reload else partial(create_worker_app, environ)
-        return configuration(made, settings, reload=reload)
+        folder = workers_folder(settings.data_dir, os.getpid())
+        make_workers_folder(folder)
+        if reload:
+            # What reloads imports it anew, and so must find it by its name.
+            return configuration("llmgateway.app:create_worker_app", settings, reload=True)
+        return configuration(partial(create_worker_app, environ), settings, shares=folder / "connections")
 
     def hello(logger: FilteringBoundLogger, url: str) -> None:
         logger.info("serving", url=url, docs=f"{url}/docs", version=__version__, workers=settings.workers)
@@ -155,18 +157,24 @@ def _run(config: uvicorn.Config, listening: socket.socket) -> None:
 
 
 def configuration(
-    app: "ASGIApp | str | partial[Application]", settings: Settings, *, workers: int | None = None, reload: bool = False
+    app: "ASGIApp | str | partial[Application]",
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    reload: bool = False,
+    shares: Path | None = None,
 ) -> uvicorn.Config:
     """Say how uvicorn serves the application: no access log (we have our own), no header that names it.
 
     Args:
         app: The application, or what makes it in a worker process: where it is found, or itself with its arguments.
         workers: How many processes; `None` is as many as answer requests.
+        shares: The file by which several processes share what comes evenly; `None` leaves it to the system.
     """
     return uvicorn.Config(
         app,
         factory=isinstance(app, (str, partial)),
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        loop=_loop(shares),
         http=Protocol,
         # uvicorn calls it as it would call a class.
         ws=cast("type[asyncio.Protocol]", websocket),
@@ -184,6 +192,17 @@ def configuration(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s + _FAREWELL_S),
     )
+
+
+def _loop(shares: Path | None) -> Any:
+    """Say which event loop: its name, or what makes it in each process."""
+    if sys.platform == "win32":
+        return "asyncio"
+    if shares is None:
+        return "uvloop"
+    from llmgateway.sharing import SharingLoop  # noqa: PLC0415  one process alone shares with nobody
+
+    return partial(SharingLoop, shares)
 
 
 def websocket(**given: Any) -> asyncio.Protocol:
