@@ -170,6 +170,19 @@ async def test_a_local_server_without_a_key_gets_none(relay: Relay, provider: Pl
     assert not {"authorization", "api-key"} & provider.last.headers.keys()
 
 
+async def test_a_large_body_goes_out_as_a_small_one_does(relay: Relay, provider: Player) -> None:
+    provider.always(OK)
+    text = "word " * 100_000
+
+    await complete(relay, at(provider), call(messages=[{"role": "user", "content": text}]))
+
+    assert provider.last.json == {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": text}],
+        "stream": False,
+    }
+
+
 async def test_only_the_models_name_and_its_defaults_are_set(relay: Relay, provider: Player) -> None:
     with_defaults = replace(at(provider), defaults={"temperature": 0.1, "seed": 7})
 

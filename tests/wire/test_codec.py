@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from llmgateway.errors import InvalidJSONError, InvalidRequestError
-from llmgateway.wire.codec import decode
+from llmgateway.wire import codec
+from llmgateway.wire.codec import decode, holds, places
 from llmgateway.wire.requests import read_chat, read_completion, read_embedding
 
 
@@ -157,3 +158,22 @@ def test_no_json_raises_anything_else(reader: object, value: object) -> None:
         assert isinstance(error, InvalidJSONError) or error.param  # noqa: PT017  anything else goes on as it is
     else:
         assert asked.model
+
+
+@given(
+    before=st.integers(0, 70),
+    after=st.integers(0, 70),
+    part=st.integers(4, 40),
+    mark=st.sampled_from([b"a", b"ab", b"aab"]),
+)
+def test_a_mark_is_found_wherever_the_parts_are_cut(before: int, after: int, part: int, mark: bytes) -> None:
+    body = b"." * before + mark + b"a" * after + mark
+    every = [at for at in range(len(body)) if body.startswith(mark, at)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_PART_BYTES", part)
+
+        assert list(places(body, mark)) == every
+        assert holds(body, mark)
+        assert not holds(body, mark + b"!")
+        assert not holds(b"", mark)

@@ -13,6 +13,7 @@ from llmgateway.catalog.model import Deployment
 from llmgateway.exchange import Call, Chunks, Complete, Exchange, Reply
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.stores.base import StoreAwayError, Values
+from llmgateway.wire.codec import holds
 
 _KEPT_S = 24 * 3600.0
 _MOST = 16
@@ -88,7 +89,7 @@ class NotedChunks:
 
 def holds_sealed(body: bytes) -> bool:
     """Whether there may be something sealed: one of these is in whatever holds it, and most calls hold none."""
-    return b"ignature" in body or b"encrypted" in body or b"redacted_thinking" in body
+    return holds(body, b"ignature") or holds(body, b"encrypted") or holds(body, b"redacted_thinking")
 
 
 def sealed(body: bytes) -> list[str]:

@@ -35,6 +35,8 @@ _MAX_COMMENT_BYTES = 64 * 1024
 # What a header's value may not hold (RFC 9110, section 5.5), nor Latin-1 say.
 _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
+# Above this size a body is made ready in a thread, so that others do not wait for it.
+_LARGE_BYTES = 256 * 1024
 _OK = range(200, 300)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSED_ON = pattern_of(rb"(?:x-)?request-id|retry-after|x-ratelimit-[^:\r]*")
@@ -48,14 +50,8 @@ class Relay:
 
     async def send(self, deployment: Deployment, call: Call) -> Reply:
         account = deployment.account
-        body = rewrite(
-            call.body,
-            deployment.model,
-            deployment.defaults,
-            renames=account.renames,
-            ask_usage=call.stream and not call.include_usage,
-            drop_stream_options=not account.takes_stream_options,
-        )
+        large = len(call.body) > _LARGE_BYTES
+        body = await asyncio.to_thread(_body, deployment, call) if large else _body(deployment, call)
         url = address(account.wire, account.api_base or "", deployment.model, account.api_version, call.operation)
         own = credentials(account.wire, account.api_key)
         more = _trace_lines(call.trace_headers) if call.trace_headers else b""
@@ -85,6 +81,18 @@ class Relay:
 
     async def close(self) -> None:
         """Nothing of its own: the transport belongs to whoever made it."""
+
+
+def _body(deployment: Deployment, call: Call) -> bytes:
+    account = deployment.account
+    return rewrite(
+        call.body,
+        deployment.model,
+        deployment.defaults,
+        renames=account.renames,
+        ask_usage=call.stream and not call.include_usage,
+        drop_stream_options=not account.takes_stream_options,
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,7 @@
 """JSON in: bytes to typed values, with errors that name the field by its path."""
 
 import re
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +11,7 @@ from llmgateway.errors import InvalidJSONError, InvalidRequestError
 # Only at the start: the reason may quote the client, and it may write what it likes.
 _FIELD = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 _MAX_REASON_CHARS = 200
+_PART_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
@@ -63,3 +65,23 @@ def _invalid(text: str) -> InvalidRequestError:
     right = _RIGHT.get(re.sub(r"\[\d+\]$", "", param.rpartition(".")[2]))
     advice = f"; {right}" if right else ""
     return InvalidRequestError(f"`{param}`: {reason[:1].lower()}{reason[1:]}{advice}.", param=param)
+
+
+def places(body: bytes, mark: bytes) -> Iterator[int]:
+    """Find where a mark stands in JSON that nobody has parsed.
+
+    A search holds the interpreter's lock until it ends: of a long body one part is searched after the other, so that in
+    a thread it lets others have their turns.
+    """
+    at = 0
+    while at < len(body):
+        found = body.find(mark, at, at + _PART_BYTES)
+        if found >= 0:
+            yield found
+        # The mark may stand across the end of a part.
+        at = found + 1 if found >= 0 else max(at + 1, at + _PART_BYTES - len(mark) + 1)
+
+
+def holds(body: bytes, mark: bytes) -> bool:
+    """Whether a mark stands anywhere in a body."""
+    return mark in body if len(body) <= _PART_BYTES else next(places(body, mark), -1) >= 0

@@ -269,3 +269,11 @@ def test_a_small_bodys_key_costs_a_few_microseconds() -> None:
     )
 
     assert cost < 4
+
+
+async def test_a_large_body_that_may_be_answered_otherwise_has_no_key() -> None:
+    long = {**CHAT, "messages": [{"role": "user", "content": "x" * 300_000}]}
+
+    assert await key_of({**long, "temperature": 0.7}, mode="deterministic") is None
+    assert await key_of(long, mode="deterministic") is not None
+    assert await key_of({**long, "temperature": 1, "seed": 3}, mode="deterministic") is not None

@@ -1,8 +1,13 @@
 """Finds out who made what is sealed in a call, before anybody chooses who is to answer it."""
 
+import asyncio
+
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Answering, Target
 from llmgateway.routing.makers import Makers, holds_sealed
+
+# Above this size a body is searched in a thread, so that others do not wait for it.
+_LARGE_BYTES = 256 * 1024
 
 
 class MakersLayer:
@@ -13,9 +18,16 @@ class MakersLayer:
         self._target = target
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
-        if call.operation != "chat" or not holds_sealed(call.body):
+        if call.operation != "chat":
             return self._target.send(exchange, call)
-        return self._send_found(exchange, call)
+        if len(call.body) > _LARGE_BYTES:
+            return self._send_large(exchange, call)
+        return self._send_found(exchange, call) if holds_sealed(call.body) else self._target.send(exchange, call)
+
+    async def _send_large(self, exchange: Exchange, call: Call) -> Reply:
+        if await asyncio.to_thread(holds_sealed, call.body):
+            return await self._send_found(exchange, call)
+        return await self._target.send(exchange, call)
 
     async def _send_found(self, exchange: Exchange, call: Call) -> Reply:
         exchange.maker = await self._makers.find(call)

@@ -11,6 +11,7 @@ import msgspec
 from llmgateway.catalog.model import Deployment, Model
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Answering, Target
+from llmgateway.wire.codec import holds, places
 
 Mode = Literal["deterministic", "all", "opt_in"]
 Scope = Literal["organization", "key", "global"]
@@ -46,15 +47,16 @@ class CacheKeys:
         model = exchange.model
         if model is None or not self._enabled or not self._may_ask(exchange):
             return self._target.send(exchange, call)
-        if self._mode == "deterministic" and not _may_be_deterministic(call, model):
-            return self._target.send(exchange, call)
         if len(call.body) > _LARGE_BYTES:
             return self._send_large(exchange, call, model)
+        if self._mode == "deterministic" and not _may_be_deterministic(call, model):
+            return self._target.send(exchange, call)
         exchange.cache_key = self._key(exchange, call, model)
         return self._target.send(exchange, call)
 
     async def _send_large(self, exchange: Exchange, call: Call, model: Model) -> Reply:
-        exchange.cache_key = await asyncio.to_thread(self._key, exchange, call, model)
+        if self._mode != "deterministic" or await asyncio.to_thread(_may_be_deterministic, call, model):
+            exchange.cache_key = await asyncio.to_thread(self._key, exchange, call, model)
         return await self._target.send(exchange, call)
 
     def _may_ask(self, exchange: Exchange) -> bool:
@@ -128,9 +130,10 @@ def _described_deployment(one: Deployment) -> list[Any]:
 def _may_be_deterministic(call: Call, model: Model) -> bool:
     """Look before anything is parsed: most calls name a temperature that is not 0, or none, and no seed."""
     body = call.body
-    if call.operation == "embedding" or b'"seed"' in body:
+    if call.operation == "embedding" or holds(body, b'"seed"'):
         return True
-    if b'"temperature"' in body and _MAY_BE_ZERO.search(body) is not None:
+    name = b'"temperature"'
+    if holds(body, name) and any(_MAY_BE_ZERO.match(body, at) for at in places(body, name)):
         return True
     for one in model.deployments:  # noqa: SIM110  `any` would make a generator for each call
         if one.defaults:
