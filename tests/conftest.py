@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import alembic.command  # noqa: F401  so that no gateway of a test starts a process to migrate: half a second each
+import hypothesis
 import pytest
 import uvicorn
 
@@ -31,6 +32,12 @@ def _uvicorn_hurries() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn.server, "asyncio", _Hurried())
         yield
+
+
+def pytest_configure() -> None:
+    """Let no example fail because the machine was busy: what may take how long is told as a ratio, and elsewhere."""
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from bench.load import Load, post
+from bench.load import Load, Requests
 from llmgateway.telemetry.metrics.figures import Figures
 from tests.served import Served, served
 from tests.upstreams.openai_wire import OpenAIWire
@@ -19,7 +19,8 @@ from tests.upstreams.openai_wire import OpenAIWire
 pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).parents[2]
-ASKED = post("/v1/chat/completions", b'{"model":"chat","messages":[{"role":"user","content":"hi there"}]}')
+PATH = "/v1/chat/completions"
+BODY = b'{"model":"chat","messages":[{"role":"user","content":"hi there"}]}'
 EACH = 16
 ROUNDS, ROUND_S = 5, 1.0
 
@@ -82,7 +83,7 @@ async def cost_s(gateway: Served, connections: int) -> float:
     """CPU seconds of one answer, all processes that serve taken together."""
     processes = serving(gateway)
     before = sum(cpu_s(processes))
-    measured = await Load(port_of(gateway), ASKED).closed_loop(connections, ROUND_S)
+    measured = await Load(port_of(gateway), Requests(PATH, [BODY])).closed_loop(connections, ROUND_S)
     assert not measured.faults
     return (sum(cpu_s(processes)) - before) / measured.answered
 
@@ -112,7 +113,7 @@ async def test_two_workers_share_connections_and_requests(tmp_path: Path) -> Non
         for connections in (16, 64, 200):
             early = answered_by_each(tmp_path)
             before = sum(early)
-            measured = await Load(port_of(gateway), ASKED).closed_loop(connections, 1.5)
+            measured = await Load(port_of(gateway), Requests(PATH, [BODY])).closed_loop(connections, 1.5)
             with anyio.fail_after(30):
                 while sum(answered_by_each(tmp_path)) < before + measured.answered:  # noqa: ASYNC110  files tell it
                     await anyio.sleep(0.1)
