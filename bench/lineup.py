@@ -20,10 +20,11 @@ def lineup(without: set[str], cache: Path, *, full: bool = False) -> list[Contes
         prototype("raw", "bare raw ASGI + aiohttp relay"),
         gateway(work / "gateway"),
         plain(work / "plain"),
+        workers(work / "one-worker", "one-worker", 1),
+        workers(work / "two-workers", "two-workers", 2),
     ]
     if full:
         chosen += [prototype("starlette", "Starlette + aiohttp relay"), without_redis(work / "redis-down")]
-        chosen += [workers(work / name, name, count) for name, count in (("one-worker", 1), ("two-workers", 2))]
     if "nginx" not in without:
         if program := nginx.find(cache):
             chosen.append(_nginx(program, work))

@@ -86,7 +86,7 @@ class Wanted:
         if unknown := [name for name in only if name not in known]:
             raise ValueError(f"there is no scenario {unknown[0]!r}; there are {', '.join(known)}")
         scenarios = [each for each in SCENARIOS if each.name in only or (not only and (full or not each.in_full))]
-        specials = [name for name in special.NAMES if name in only or (full and not only)]
+        specials = [name for name in special.NAMES if name in only or (not only and (full or name in special.CORE))]
         return cls(scenarios, specials, routing.NAME in only or (full and not only))
 
 
@@ -249,8 +249,11 @@ def main() -> int:
     wanted = Wanted.of(given.only, full=given.full)
     available = sorted(os.sched_getaffinity(0))
     cores = Cores(available[0], available[-1])
-    named = bool(wanted.specials) or any(each.in_full for each in wanted.scenarios)
-    chosen = lineup(set(given.without), CACHE, full=named) if wanted.scenarios or wanted.specials else []
+    chosen = (
+        lineup(set(given.without), CACHE, full=given.full or bool(given.only))
+        if wanted.scenarios or wanted.specials
+        else []
+    )
     os.sched_setaffinity(0, {cores.load})
     # Told to end, it ends like one interrupted: whom it started, paused or not, does not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

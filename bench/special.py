@@ -150,6 +150,7 @@ ALONE: Mapping[str, Callable[[Running, int], Awaitable[Mapping[str, float]]]] = 
 }
 WHO: Mapping[str, Sequence[str]] = dict.fromkeys(ALONE, ("gateway", "portkey", "litellm")) | {"jobs": ("plain",)}
 NAMES = (*ALONE, "workers")
+CORE = ("idle_streams", "workers")
 
 
 def established(port: int, sockets: Collection[str], table: str | None = None) -> int:
@@ -182,7 +183,7 @@ async def measure(
     for scenario in (name for name in ALONE if name in wanted):
         for name in (name for name in WHO[scenario] if name in field):
             field[name].resume()
-            figures = await _tried(ALONE[scenario], field[name], provider.port)
+            figures = await _tried(ALONE[scenario], field[name], provider.port, say)
             field[name].pause()
             done.append(Special(scenario, name, figures))
             say(f"  {scenario:16} {name:10} {_told(figures)}")
@@ -193,12 +194,17 @@ async def measure(
 
 
 async def _tried(
-    measured: Callable[[Running, int], Awaitable[Mapping[str, float]]], running: Running, upstream_port: int
+    measured: Callable[[Running, int], Awaitable[Mapping[str, float]]],
+    running: Running,
+    upstream_port: int,
+    say: Callable[[str], None],
 ) -> Mapping[str, float]:
+    """Measure; who cannot do it has that in the table, and what was measured of others is not lost."""
     try:
         return await measured(running, upstream_port)
-    except TimeoutError:
-        return {"did_not_begin": 1.0}
+    except (TimeoutError, OSError, RuntimeError) as error:
+        say(f"  {running.contestant.name} failed: {error!r}")
+        return {"failed": 1.0}
 
 
 def _told(figures: Mapping[str, float]) -> str:

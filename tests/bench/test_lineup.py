@@ -15,7 +15,7 @@ PEERS = {"litellm", "portkey", "nginx"}
 def test_everything_on_is_among_the_first_and_the_full_run_has_more(tmp_path: Path) -> None:
     core, full = ([one.name for one in lineup(PEERS, tmp_path, full=full)] for full in (False, True))
 
-    assert core == ["null", "raw", "gateway", "plain"]
+    assert core == ["null", "raw", "gateway", "plain", "one-worker", "two-workers"]
     assert set(full) > set(core)
 
 
@@ -60,7 +60,7 @@ def test_the_core_is_measured_unless_more_is_wanted() -> None:
     core, full, one = Wanted.of([], full=False), Wanted.of([], full=True), Wanted.of(["idle_streams"], full=False)
 
     assert {each.name for each in core.scenarios} == {each.name for each in SCENARIOS if not each.in_full}
-    assert (core.specials, core.routing) == ([], False)
+    assert (core.specials, core.routing) == (["idle_streams", "workers"], False)
     assert (len(full.scenarios), full.specials, full.routing) == (len(SCENARIOS), list(NAMES), True)
     assert (list(one.scenarios), one.specials) == ([], ["idle_streams"])
 

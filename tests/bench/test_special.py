@@ -1,6 +1,10 @@
 import os
 import socket
 
+import pytest
+
+from bench import special
+from bench.contestants import Contestant
 from bench.special import Listener, established, sockets_of
 
 TABLE = """\
@@ -28,6 +32,19 @@ def test_a_connection_of_this_program_is_found_among_its_sockets() -> None:
             assert established(port, sockets_of(os.getpid())) == 1
 
 
+class Unmoved:
+    """Stands for a program that runs."""
+
+    contestant = Contestant("gateway", "gateway", lambda *_: [])
+    port = 0
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def pause(self) -> None:
+        """Stand still."""
+
+
 def test_a_stream_has_begun_with_its_first_event_and_only_once() -> None:
     begun: list[Listener] = []
     listener = Listener(b"", begun.append)
@@ -38,3 +55,19 @@ def test_a_stream_has_begun_with_its_first_event_and_only_once() -> None:
     listener.data_received(b"data: {}\n\n")
 
     assert begun == [listener]
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("refused"), ConnectionResetError("gone")])
+async def test_who_fails_stands_in_the_table_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def failing(*_: object) -> dict[str, float]:
+        raise error
+
+    monkeypatch.setattr(special, "ALONE", {"leavers": failing})
+    told: list[str] = []
+
+    done = await special.measure({"gateway": Unmoved()}, Unmoved(), ["leavers"], told.append)  # type: ignore[dict-item, arg-type]
+
+    assert done == [special.Special("leavers", "gateway", {"failed": 1.0})]
+    assert "gateway failed" in told[0]
