@@ -142,8 +142,7 @@ async def warm(field: Sequence[Running], duration_s: float) -> None:
     """Put load on everybody before anything counts: compilers and caches that learn while they work have learnt."""
     for running in field:
         running.resume()
-        if duration_s:
-            await load(SCENARIOS[0], running, duration_s)
+        await load(SCENARIOS[0], running, duration_s)
         running.pause()
 
 
@@ -213,7 +212,7 @@ async def measure(chosen: Sequence[Contestant], cores: Cores, plan: Plan, wanted
                 memory["gateway"].idle_mb = before_mb
             for name, running in field.items():
                 starts.setdefault(name, []).append(running.start_s)
-            await warm(list(field.values()), 0.0 if plan.is_quick else WARM_S)
+            await warm(list(field.values()), 0.3 if plan.is_quick else WARM_S)
             say(
                 f"measuring: {len(scenarios)} scenarios, {plan.repetitions} repetitions of {plan.duration_s:.0f} s each"
             )
