@@ -87,9 +87,15 @@ def _own(model: str) -> str | None:
 
 def _parts(text: str) -> Iterator[str]:
     """Cut a text within runs of blanks that are too long for tiktoken."""
-    start = 0
-    for run in _BLANKS.finditer(text) if len(text) > _MOST_BLANKS else ():
-        for end in range(run.start() + _MOST_BLANKS, run.end(), _MOST_BLANKS):
-            yield text[start:end]
-            start = end
+    start = seen = 0
+    # A run that is too long covers one of these places: to look at every blank of a long text would hold up others.
+    for place in range(_MOST_BLANKS, len(text), _MOST_BLANKS):
+        run = _BLANKS.match(text, place) if place >= seen else None
+        if run is not None:
+            seen = run.end()
+            before = text[place - _MOST_BLANKS : place]
+            first = place - (len(before) - len(before.rstrip()))
+            for end in range(first + _MOST_BLANKS, seen, _MOST_BLANKS):
+                yield text[start:end]
+                start = end
     yield text[start:]
