@@ -1,0 +1,117 @@
+"""Nobody waits behind somebody's huge request on the same worker (pitfalls 67 and 70).
+
+Small calls come at random moments, whether the earlier ones are answered or not, so that each wait is seen. Rounds
+beside something huge take turns with quiet ones.
+"""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import anyio
+import pytest
+
+from bench.load import Load, post
+from tests.e2e.test_large_ledger import filled
+from tests.e2e.test_ledger import ready
+from tests.e2e.test_many_cores import port_of, quick_provider
+from tests.served import Served, served
+from tests.storage.databases import END, START
+
+pytestmark = pytest.mark.alone
+
+SMALL = post("/v1/chat/completions", b'{"model":"chat","messages":[{"role":"user","content":"hi there"}]}')
+RATE, ROUND_S, ROUNDS = 150, 2.5, 3
+MOVES_S = 0.010
+
+Huge = Callable[[aiohttp.ClientSession], Awaitable[None]]
+
+
+def catalog_of(provider: str) -> str:
+    place = 'provider: openai, api_key: sk-upstream, api_base: "' + provider + '"'
+    return f"""
+providers: {{main: {{{place}}}}}
+models:
+  - {{name: chat, deployments: [{{provider: main, model: gpt-4o}}]}}
+  - {{name: narrow, deployments: [{{provider: main, model: gpt-4o, context_length: 400000}}]}}
+"""
+
+
+@asynccontextmanager
+async def gateway_in(folder: Path) -> AsyncIterator[Served]:
+    async with quick_provider(delay_ms=5) as provider, served(folder, catalog_of(provider)) as gateway:
+        await ready(gateway)
+        yield gateway
+
+
+def asked(model: str, text: str) -> bytes:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode()
+
+
+async def wait_s(gateway: Served) -> float:
+    """The 99th percentile of the time that small calls took."""
+    measured = await Load(port_of(gateway), SMALL).open_loop(RATE, ROUND_S)
+    assert not measured.faults
+    taken_s = sorted(measured.latencies_s)
+    return taken_s[int(len(taken_s) * 0.99)]
+
+
+async def moved_s(gateway: Served, huge: Huge) -> list[float]:
+    """By how much that percentile moves while something huge is always under way, in each of some rounds."""
+    moved = []
+    async with aiohttp.ClientSession(gateway.url, timeout=aiohttp.ClientTimeout(120)) as session:
+        await huge(session)  # what only the first needs is loaded
+        await wait_s(gateway)
+        for _ in range(ROUNDS):
+            quiet_s = await wait_s(gateway)
+            times, over = 0, asyncio.Event()
+
+            async def repeat(over: asyncio.Event) -> int:
+                done = 0
+                while not over.is_set():
+                    await huge(session)
+                    done += 1
+                return done
+
+            async with asyncio.TaskGroup() as group:
+                repeating = group.create_task(repeat(over))
+                beside_s = await wait_s(gateway)
+                over.set()
+            times = repeating.result()
+            assert times > 0
+            moved.append(beside_s - quiet_s)
+    return moved
+
+
+@pytest.mark.timeout(120)
+async def test_pitfall_067_a_count_of_440_000_tokens_moves_no_small_call(tmp_path: Path) -> None:
+    body = asked("narrow", "word " * 440_000)
+
+    async def huge(session: aiohttp.ClientSession) -> None:
+        async with session.post("/v1/chat/completions", data=io.BytesIO(body)) as answer:
+            assert (await answer.json())["error"]["code"] == "context_length_exceeded"
+
+    async with gateway_in(tmp_path) as gateway:
+        moved = await moved_s(gateway, huge)
+
+    assert min(moved) < MOVES_S, moved
+
+
+@pytest.mark.timeout(300)
+async def test_pitfall_070_a_question_over_a_million_rows_moves_no_small_call(tmp_path: Path) -> None:
+    await anyio.Path(tmp_path / "data").mkdir()
+    assert await filled(tmp_path / "data", 9) > 1_000_000
+    span = {"from": START.isoformat(), "to": END.isoformat(), "group_by": "model,key,organization,provider,day"}
+
+    async def huge(session: aiohttp.ClientSession) -> None:
+        async with session.get("/v1/usage", params=span) as answer:
+            assert answer.status in {200, 503}, await answer.text()
+
+    async with gateway_in(tmp_path) as gateway:
+        moved = await moved_s(gateway, huge)
+
+    assert min(moved) < MOVES_S, moved
