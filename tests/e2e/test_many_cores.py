@@ -103,14 +103,13 @@ async def test_a_request_costs_two_workers_no_more_than_one(tmp_path: Path) -> N
         await cost_s(two, 2 * EACH)
         costs_s = [(await cost_s(one, EACH), await cost_s(two, 2 * EACH)) for _ in range(ROUNDS)]
 
-        of_one_s, of_two_s = (min(each) for each in zip(*costs_s, strict=True))
-        assert of_two_s < 1.1 * of_one_s, costs_s
+        assert min(of_two_s / of_one_s for of_one_s, of_two_s in costs_s) < 1.1, costs_s
 
 
 @pytest.mark.timeout(120)
 async def test_two_workers_share_connections_and_requests(tmp_path: Path) -> None:
     async with quick_provider() as provider, with_workers(tmp_path / "two", provider, 2) as gateway:
-        for connections in (16, 64, 200):
+        for connections in (64, 200):
             early = answered_by_each(tmp_path)
             before = sum(early)
             measured = await Load(port_of(gateway), Requests(PATH, [BODY])).closed_loop(connections, 1.5)
