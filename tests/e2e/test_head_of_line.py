@@ -1,12 +1,10 @@
-"""Nobody waits behind somebody's huge request on the same worker (pitfalls 67 and 70).
+"""Nobody waits behind somebody's huge request on the same worker (pitfall 70).
 
 Small calls come at random moments, whether the earlier ones are answered or not, so that each wait is seen. Rounds
 beside something huge take turns with quiet ones.
 """
 
 import asyncio
-import io
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,16 +13,15 @@ import aiohttp
 import anyio
 import pytest
 
-from bench.load import Load, post
+from bench.load import Load, Requests
 from tests.e2e.test_large_ledger import filled
 from tests.e2e.test_ledger import ready
-from tests.e2e.test_many_cores import port_of, quick_provider
+from tests.e2e.test_many_cores import BODY, PATH, port_of, quick_provider
 from tests.served import Served, served
 from tests.storage.databases import END, START
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
-SMALL = post("/v1/chat/completions", b'{"model":"chat","messages":[{"role":"user","content":"hi there"}]}')
 RATE, ROUND_S, ROUNDS = 150, 2.5, 3
 MOVES_S = 0.010
 
@@ -37,7 +34,6 @@ def catalog_of(provider: str) -> str:
 providers: {{main: {{{place}}}}}
 models:
   - {{name: chat, deployments: [{{provider: main, model: gpt-4o}}]}}
-  - {{name: narrow, deployments: [{{provider: main, model: gpt-4o, context_length: 400000}}]}}
 """
 
 
@@ -48,13 +44,9 @@ async def gateway_in(folder: Path) -> AsyncIterator[Served]:
         yield gateway
 
 
-def asked(model: str, text: str) -> bytes:
-    return json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode()
-
-
 async def wait_s(gateway: Served) -> float:
     """The 99th percentile of the time that small calls took."""
-    measured = await Load(port_of(gateway), SMALL).open_loop(RATE, ROUND_S)
+    measured = await Load(port_of(gateway), Requests(PATH, [BODY])).open_loop(RATE, ROUND_S)
     assert not measured.faults
     taken_s = sorted(measured.latencies_s)
     return taken_s[int(len(taken_s) * 0.99)]
@@ -85,20 +77,6 @@ async def moved_s(gateway: Served, huge: Huge) -> list[float]:
             assert times > 0
             moved.append(beside_s - quiet_s)
     return moved
-
-
-@pytest.mark.timeout(120)
-async def test_pitfall_067_a_count_of_440_000_tokens_moves_no_small_call(tmp_path: Path) -> None:
-    body = asked("narrow", "word " * 440_000)
-
-    async def huge(session: aiohttp.ClientSession) -> None:
-        async with session.post("/v1/chat/completions", data=io.BytesIO(body)) as answer:
-            assert (await answer.json())["error"]["code"] == "context_length_exceeded"
-
-    async with gateway_in(tmp_path) as gateway:
-        moved = await moved_s(gateway, huge)
-
-    assert min(moved) < MOVES_S, moved
 
 
 @pytest.mark.timeout(300)
