@@ -8,6 +8,7 @@ from typing import Any, cast
 import anyio
 from starlette.routing import BaseRoute
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from llmgateway.api.ledger.asking import Reach
 from llmgateway.api.routes import Paths
@@ -28,7 +29,12 @@ def asking(pages: Sequence[BaseRoute], identify: Identify | None = None) -> Test
     """Ask pages as a client does, in auth mode none unless another is given; a bug in them is a 500."""
     logger = build_logger(LineSink(io.BytesIO()), level="debug", log_format="json")
     guarded = Auth(Paths({}, pages), identify=identify or Identify("none"), loopback=True)
-    return TestClient(RequestID(Errors(guarded, logger=logger)))
+    stack = RequestID(Errors(guarded, logger=logger))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await stack(scope, receive, send)  # which hands on and is no coroutine, as the client wants its application
+
+    return TestClient(app)
 
 
 def entry_of_a_call(**fields: Any) -> LedgerEntry:
