@@ -146,6 +146,19 @@ async def test_who_has_more_waits_for_the_other_but_not_for_long(tmp_path: Path)
     assert 0.02 < took_s < 2
 
 
+async def test_whoever_died_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "shares"
+    async with another(file, 100), another(file, 5) as second, another(file, 1) as third:
+        for killed in (second, third):
+            killed.kill()
+            await killed.wait()
+
+        shares = Shares(file)  # takes the second's place; nobody will ever take the third's
+        shares.tell(100)
+
+        assert not shares.has_more()
+
+
 async def test_without_files_left_it_tries_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmgateway.sharing._NO_FILES_S", 0.05)
     tried: list[float] = []

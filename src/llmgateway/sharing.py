@@ -48,12 +48,19 @@ class Shares:
         self._place = self._taken()
 
     def _taken(self) -> int:
+        own = None
         for place in range(_PLACES):
             with suppress(BlockingIOError, PermissionError):
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                # Whoever died there has left its count behind, and all others would wait for it.
                 self._counts[place] = 0
-                return place
-        raise OSError(f"more than {_PLACES} processes listen at one socket")
+                if own is None:
+                    own = place
+                else:
+                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+        if own is None:
+            raise OSError(f"more than {_PLACES} processes listen at one socket")
+        return own
 
     def tell(self, own: int) -> None:
         """Say how many this process has."""

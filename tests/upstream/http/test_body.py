@@ -53,6 +53,32 @@ async def test_pieces_that_came_are_read_together_and_without_waiting(body: Body
     assert (body.at_eof(), await body.readany(), await body.read()) == (True, b"", b"")
 
 
+async def test_who_reads_before_a_cancelled_reader_has_heard_of_it_is_told(body: Body) -> None:
+    def come() -> None:
+        body.feed(b"x")
+        body.settle()
+
+    first = asyncio.ensure_future(body.readany())
+    await anyio.lowlevel.checkpoint()
+    first.cancel()
+    asyncio.get_running_loop().call_later(0.05, come)
+
+    with anyio.fail_after(1):
+        assert await body.readany() == b"x"
+
+
+async def test_what_is_raised_is_not_what_the_body_holds(body: Body) -> None:
+    """The one who is told would hold the body, and the body the one who is told: for the collector alone."""
+    body.feed(PIECE)
+    body.end(failure := LostError("cut"))
+
+    with pytest.raises(LostError, match="cut") as raised:
+        await body.read()
+
+    assert raised.value is not failure
+    assert failure.__traceback__ is None
+
+
 async def test_a_cancelled_reader_misses_nothing(body: Body) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(body.readany)

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -9,12 +10,13 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from yarl import URL
 
 from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.failures import NameNotFoundError, NoConnectionError, NotAnAddressError
 from llmgateway.upstream.http.head import Origin
-from tests.upstream.http.speaking import OK, saying, secured, serving, system_roots
+from tests.upstream.http.speaking import OK, read_request, saying, secured, serving, system_roots
 
 
 def origin(host: str, port: int, *, secure: bool = False) -> Origin:
@@ -245,3 +247,32 @@ async def test_not_every_name_is_remembered_for_ever(dialer: Dialer, monkeypatch
         await dialer._addresses(origin(f"provider-{number}.example", 1))  # noqa: SLF001  without a thousand servers
 
     assert len(dialer._known) <= 1000  # noqa: SLF001
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000\r\n", b""], ids=["length", "until close"])
+@pytest.mark.parametrize("says_goodbye", [True, False])
+async def test_a_slow_reader_gets_all_of_what_came_over_tls_before_the_end(framing: bytes, says_goodbye: bool) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n%b\r\n" % framing + bytes(1_000_000))
+        with anyio.fail_after(5):
+            while writer.transport.get_write_buffer_size():  # noqa: ASYNC110  nobody tells when all has been sent
+                await asyncio.sleep(0.01)
+        if says_goodbye:
+            writer.close()
+        else:  # the end of TCP, and none of TLS
+            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+                same.shutdown(socket.SHUT_WR)
+        await over.wait()
+
+    over = asyncio.Event()
+    async with secured(talk) as (_, pool, url):
+        response = await pool.post(URL(url), {}, b"{}")
+        size = 0
+        with anyio.fail_after(10):
+            while piece := await response.content.readany():
+                size += len(piece)
+                await asyncio.sleep(0.1)
+        over.set()
+
+    assert size == 1_000_000

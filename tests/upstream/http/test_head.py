@@ -40,6 +40,12 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         request_head("GET", URL(url), (), ())
 
 
+@pytest.mark.parametrize("field", [("X", "\udc80"), ("content-length", "7"), ("Transfer-Encoding", "chunked")])
+def test_a_header_that_cannot_be_sent_is_refused(field: tuple[str, str]) -> None:
+    with pytest.raises(NotAnAddressError):
+        request_head("GET", URL("http://provider.example/"), (), (field,))
+
+
 def test_the_same_request_is_written_once() -> None:
     own = tuple(CIMultiDict({"a": "b"}).items())
 

@@ -119,5 +119,5 @@ async def test_a_chunk_costs_a_fraction_of_litellms(
         stream = await litellm.acompletion(**arguments, **LONG, stream=True)
         assert len([chunk async for chunk in stream]) >= WORDS
 
-    # 44 when this was written.
-    assert await _times_less(provider, ours, theirs, 2) > 25
+    # 16 on a quiet machine, where each piece wakes its reader; 44 on a busy one, where many come together.
+    assert await _times_less(provider, ours, theirs, 2) > 10

@@ -37,7 +37,7 @@ class Body:
         """
         while not self._pieces:
             if self._failure is not None:
-                raise self._failure
+                raise _anew(self._failure)
             if self.over:
                 return b""
             await self._news()
@@ -57,7 +57,8 @@ class Body:
         finally:
             self._whole = False
         if self._failure is not None:
-            raise self._failure
+            self._pieces.clear()
+            raise _anew(self._failure)
         return self._taken()
 
     def feed(self, piece: bytes) -> None:
@@ -99,13 +100,20 @@ class Body:
         return taken
 
     async def _news(self) -> None:
-        self._waiter = self.loop.create_future()
+        self._waiter = waiter = self.loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            # Another reader may wait by now.
+            if self._waiter is waiter:
+                self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _anew(failure: OSError) -> OSError:
+    """Make another one like it: what is raised holds the frames that it passes, and these the body that holds it."""
+    return type(failure)(*failure.args)

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_may_stay",
         "_parser",
         "_transport",
+        "_valve",
         "_waiter",
         "origin",
     )
@@ -90,6 +91,8 @@ class Connection(asyncio.Protocol):
             return await waiter
         except BaseException:
             self._give_up(waiter)
+            # The waiter holds the failure, which holds this frame: a circle.
+            del waiter
             raise
 
     def hang_up(self) -> None:
@@ -99,7 +102,14 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not subclasses of asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._valve = cast("asyncio.Transport", transport)
+
+    def secured(self, transport: asyncio.Transport) -> None:
+        """Speak through TLS from now on.
+
+        It is held up below TLS: uvloop's own drops what it has when the peer closes while it is held up.
+        """
+        self._transport = transport
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -156,7 +166,7 @@ class Connection(asyncio.Protocol):
         head = self._head[start : end - 2]
         self._head = b""
         self._lowered = lowered = head.lower()
-        body = self._body = Body(self._loop, self._transport)
+        body = self._body = Body(self._loop, self._valve)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.set_result(Response(status, head, lowered, body, self._stop))

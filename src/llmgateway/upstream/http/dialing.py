@@ -80,14 +80,31 @@ class Dialer:
             addresses, happy_eyeballs_delay=_NEXT_AFTER_S, interleave=1, loop=loop
         )
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        secure = self._context if origin.is_secure else None
-        # Certificates name hosts without the dot that says that a name is whole.
-        name = origin.host.rstrip(".") if origin.is_secure else None
         try:
-            _, connection = await loop.create_connection(make, sock=opened, ssl=secure, server_hostname=name)
+            if origin.is_secure:
+                return await self._secure(opened, origin, make)
+            _, connection = await loop.create_connection(make, sock=opened)
         except BaseException:
             opened.close()
             raise
+        return connection
+
+    async def _secure(self, opened: socket.socket, origin: Origin, make: Callable[[], Connection]) -> Connection:
+        loop = asyncio.get_running_loop()
+        raw, _ = await loop.create_connection(asyncio.Protocol, sock=opened)
+        connection = make()
+        connection.connection_made(raw)
+        try:
+            # Certificates name hosts without the dot that says that a name is whole.
+            name = origin.host.rstrip(".")
+            secured = await loop.start_tls(raw, connection, self._context, server_hostname=name)
+        except BaseException:
+            raw.abort()
+            raise
+        if secured is None or raw.is_closing():
+            raw.abort()
+            raise ConnectionResetError("closed while it was made secure")
+        connection.secured(secured)
         return connection
 
     async def _addresses(self, origin: Origin) -> list[AddrInfoType]:

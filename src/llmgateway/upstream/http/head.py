@@ -42,11 +42,16 @@ def request_head(method: str, url: URL, defaults: Fields, own: Fields) -> Reques
         raise NotAnAddressError("no host, or not HTTP")
     fields = CIMultiDict(defaults)
     fields.update(own)
+    if "Content-Length" in fields or "Transfer-Encoding" in fields:
+        raise NotAnAddressError("an account's headers say how long a body is")
     fields["Host"] = url.host_port_subcomponent or ""
     lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if any(char in line for line in lines for char in "\r\n\0"):
         raise NotAnAddressError("a header holds a line break")
-    start = "\r\n".join([*lines, "Content-Length: "]).encode()
+    try:
+        start = "\r\n".join([*lines, "Content-Length: "]).encode()
+    except UnicodeEncodeError:
+        raise NotAnAddressError("a header is no text") from None
     return RequestHead(start, Origin(url.raw_host, url.port, url.scheme == "https"))
 
 

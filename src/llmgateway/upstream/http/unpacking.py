@@ -73,6 +73,10 @@ class UnpackedBody:
         if self._unpacker is None or self._unpacker.eof:
             return b""
         # What was unpacked up to a bound may have left some inside.
-        if rest := self._unpacker.decompress(b"", _PIECE_BYTES):
+        try:
+            rest = self._unpacker.decompress(b"", _PIECE_BYTES)
+        except zlib.error:
+            raise NotHTTPError("not packed as it says") from None
+        if rest:
             return rest
         raise NotHTTPError("the packed body has no end")

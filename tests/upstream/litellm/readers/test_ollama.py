@@ -78,3 +78,11 @@ def test_text_alone_is_told_from_all_else(message: dict[str, Any], done: bool, p
     assert reader.plain(event) is None, "the first event is the one whose model counts"
     reader.event(_event({"content": "a"}))
     assert reader.plain(event) == plain
+
+
+def test_a_mark_of_thoughts_is_seen_in_escapes_too() -> None:
+    reader = _reader()
+    reader.event(_event({"content": "a"}))
+    event = json.dumps(_event({"content": "</think>"})).encode()
+
+    assert reader.plain(event.replace(b"<", b"\\u003c").replace(b">", b"\\u003e")) is None

@@ -12,7 +12,7 @@ from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of
 from llmgateway.upstream.litellm.translation import Event, Plain
 
 # Some models put their thoughts between such marks into the text.
-_MARK = b"think>"
+_MARK = "think>"
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,14 +54,15 @@ class OllamaReader:
 
     def plain(self, content: bytes) -> Plain | None:
         # The first event is the one whose model counts.
-        if not self._has_begun or _MARK in content or self._thinks:
+        if not self._has_begun or self._thinks:
             return None
         try:
             event = _read_text(content)
         except msgspec.DecodeError:
             return None
         text = event.message.content
-        return (text, None) if text and not event.done else None
+        # Looked for here and not in the JSON, which may write such a mark with escapes.
+        return (text, None) if text and not event.done and _MARK not in text else None
 
     def event(self, event: Event) -> list[Piece]:
         self._has_begun = True
