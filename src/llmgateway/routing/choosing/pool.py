@@ -42,7 +42,7 @@ class Pool:
     Args:
         name: The model's, for messages.
 
-    Args of the state: `knows_windows` says whether how much a prompt holds can matter to anybody.
+    `knows_windows` says whether how much a prompt holds can matter to anybody.
     """
 
     __slots__ = (
