@@ -129,6 +129,19 @@ def sized(body: bytes) -> Headers:
     return [(b"content-length", b"%d" % len(body))]
 
 
+async def by_message(call: Call, events: bytes) -> None:
+    await call.send(piece(events, more=True))
+
+
+async def past_messages(call: Call, events: bytes) -> None:
+    if (slow := call.scope["piece"](events)) is not None:
+        await slow
+
+
+WAYS = pytest.mark.parametrize("go_on", [by_message, past_messages])
+GoOn = Callable[[Call, bytes], Awaitable[None]]
+
+
 def says(*messages: Message) -> App:
     async def app(call: Call) -> None:
         for message in messages:
@@ -282,6 +295,43 @@ async def test_an_old_client_gets_a_plain_body_that_ends_with_the_connection(hea
     assert b"transfer-encoding: chunked" not in lines
 
 
+@WAYS
+@pytest.mark.parametrize(
+    ("version", "headers", "body"),
+    [
+        (b"1.1", [], b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"),
+        (b"1.1", sized(b"abcdef"), b"abcdef"),
+        (b"1.0", [], b"abcdef"),
+    ],
+)
+async def test_a_stream_goes_on_past_all_that_looks_at_messages(
+    go_on: GoOn, version: bytes, headers: Headers, body: bytes
+) -> None:
+    async def app(call: Call) -> None:
+        await call.send(start(headers))
+        await go_on(call, b"abc")
+        await go_on(call, b"")
+        await go_on(call, b"def")
+        await call.send(piece())
+
+    async with serving(app) as site:
+        assert split(await site.ask(b"GET / HTTP/%b\r\nconnection: close\r\n\r\n" % version))[2] == body
+    assert site.raised == []
+
+
+@WAYS
+@pytest.mark.parametrize("messages", [(), (start(), piece())])
+async def test_what_goes_on_has_begun_and_is_not_over(go_on: GoOn, messages: tuple[Message, ...]) -> None:
+    async def app(call: Call) -> None:
+        await says(*messages)(call)
+        await go_on(call, b"abc")
+
+    async with serving(app) as site:
+        await site.ask(closing(GET))
+
+    assert [str(error) for error in site.raised] == ["http.response.body came out of turn"]
+
+
 async def echo(call: Call) -> None:
     body = call.scope["path"].encode()
     await asyncio.sleep(0.02 if body.endswith(b"0") else 0)
@@ -382,9 +432,10 @@ async def test_a_client_that_is_gone_has_no_body_to_take() -> None:
     assert taken == [None, "http.disconnect"]
 
 
+@WAYS
 @pytest.mark.parametrize("requests", [1, 2])
 @pytest.mark.parametrize("started", [False, True])
-async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, started: bool) -> None:
+async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, started: bool, go_on: GoOn) -> None:
     """With two pipelined requests uvicorn tells the first one nothing, and a closed transport raises."""
     here, gone = asyncio.Event(), asyncio.Event()
 
@@ -396,7 +447,7 @@ async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, s
         if not started:
             await call.send(start())
         for _ in range(10):
-            await call.send(piece(b"x" * 1000, more=True))
+            await go_on(call, b"x" * 1000)
             await asyncio.sleep(0)
         await call.send(piece())
 
@@ -411,13 +462,14 @@ async def test_what_is_sent_to_a_client_that_is_gone_is_nothing(requests: int, s
     assert (site.raised, site.ended) == ([], ["/"])
 
 
-async def test_a_client_that_does_not_read_makes_the_application_wait_until_it_leaves() -> None:
+@WAYS
+async def test_a_client_that_does_not_read_makes_the_application_wait_until_it_leaves(go_on: GoOn) -> None:
     sent: list[int] = []
 
     async def app(call: Call) -> None:
         await call.send(start())
         for number in range(400):
-            await call.send(piece(bytes(100_000), more=True))
+            await go_on(call, bytes(100_000))
             sent.append(number)
 
     async with serving(app) as site:

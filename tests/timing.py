@@ -22,5 +22,5 @@ def relative_cost(work: Callable[[], object], *, number: int) -> float:
         rounds = [(units.timeit(1000), works.timeit(number)) for _ in range(_ROUNDS)]
     finally:
         sys.settrace(tracer)
-    unit_s, work_s = (min(each) for each in zip(*rounds, strict=True))
+    unit_s, work_s = min(unit for unit, _ in rounds), min(took for _, took in rounds)
     return (work_s / number) / (unit_s / 1000)

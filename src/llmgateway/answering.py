@@ -5,8 +5,9 @@ our fifteen headers: together a sixth of what a relayed call costs (docs/perform
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from starlette.types import Message
@@ -19,7 +20,7 @@ _BODILESS = frozenset({204, 304})
 _VALUE_BYTES = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004  DEL
 _LENGTH, _CONNECTION, _FRAMING = b"\r\ncontent-length: ", b"\r\nconnection: ", b"\r\ntransfer-encoding: "
 _TELLING = frozenset({_LENGTH, _CONNECTION, _FRAMING})
-_CACHED_NAMES = 1024
+_CACHED_SHAPES = 1024
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,7 +33,9 @@ class Protocol(HttpToolsProtocol):
             return
 
         def answering(scope: Any, _: Any, __: Any) -> Awaitable[None]:
-            answer: Awaitable[None] = app(scope, Receiving(cycle), Answering(cycle).send)
+            writing = Answering(cycle)
+            scope["piece"] = writing.piece
+            answer: Awaitable[None] = app(scope, Receiving(cycle), writing.send)
             return answer
 
         super()._start_asgi_task(cycle, answering)
@@ -98,22 +101,36 @@ class Answering:
         if not more:
             self._finish()
 
-    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def piece(self, events: bytes) -> Awaitable[None] | None:
+        """Write a piece of a stream that has begun and goes on, as `send` would, but for all that stands before it.
+
+        Returns:
+            What is to be waited for: the client is slow, so the piece is not written yet.
+        """
         cycle = self._cycle
-        lines = [STATUS_LINE[status][:-2]]
+        if cycle.flow.write_paused or not cycle.response_started or cycle.response_complete:
+            return self.send({"type": "http.response.body", "body": events, "more_body": True})
+        if events and not cycle.disconnected:
+            self._write(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events, over=False))
+        return None
+
+    def _start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        cycle = self._cycle
+        pairs = [*cycle.default_headers, *headers]
+        names, values = zip(*pairs, strict=True) if pairs else ((), ())
+        begun, telling = _lines_begun(names)
+        _check(values)
         length = None
         closes = False
-        for name, value in (*cycle.default_headers, *headers):
-            begun = _begun(name)
-            if begun in _TELLING:
-                if begun == _FRAMING:  # that is ours to say
-                    continue
-                if begun == _CONNECTION:
-                    closes = closes or b"close" in [token.strip() for token in value.lower().split(b",")]
-                elif length is None:
-                    length = int(value)
-            lines += begun, value
-        _check(lines)
+        for at in telling:
+            if begun[at] == _FRAMING:  # that is ours to say
+                self._start(status, [pair for pair in headers if pair[0].lower() != b"transfer-encoding"])
+                return
+            if begun[at] == _CONNECTION:
+                closes = closes or b"close" in [token.strip() for token in values[at].lower().split(b",")]
+            elif length is None:
+                length = int(values[at])
+        lines = [STATUS_LINE[status][:-2], *chain.from_iterable(zip(begun, values, strict=True))]
         # Nothing is kept before here: after a header that raises, another answer may still be started.
         cycle.keep_alive = cycle.keep_alive and not closes
         if not cycle.keep_alive and not closes:
@@ -161,15 +178,23 @@ class Answering:
         cycle.on_response()
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
+@lru_cache(maxsize=_CACHED_SHAPES)
+def _lines_begun(names: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
+    """Begin the lines of headers, each with the end of the line before it, and say which tell of the body or the end.
+
+    Most answers have the same headers, with other values. Raises: RuntimeError: One is no header's name.
+    """
+    begun = tuple(_begun(name) for name in names)
+    return begun, tuple(at for at, line in enumerate(begun) if line in _TELLING)
+
+
 def _begun(name: bytes) -> bytes:
-    """Begin a header's line, with the end of the line before it. Raises: RuntimeError: It is no header's name."""
     if HEADER_RE.search(name):
         raise RuntimeError("a header's name holds a character that none may hold")
     return b"\r\n%b: " % name.lower()
 
 
-def _check(lines: list[bytes]) -> None:
+def _check(values: Iterable[bytes]) -> None:
     # All at once: a line break in a value would let its author write headers, or a whole answer.
-    if b"".join(lines).translate(None, _VALUE_BYTES) != b"\r\n" * (len(lines) // 2):
+    if b"".join(values).translate(None, _VALUE_BYTES):
         raise RuntimeError("a header's value holds a line break or another control character")

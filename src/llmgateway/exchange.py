@@ -165,17 +165,16 @@ class Attempt(Struct):
 
 def upstream_s(attempts: Sequence[Attempt], now: float) -> float:
     """Give the seconds in which at least one attempt ran: two side by side wait together."""
+    if len(attempts) == 1:  # as usual
+        only = attempts[0]
+        return (now if only.ended is None else only.ended) - only.started
     total_s, until = 0.0, 0.0
-    for attempt in attempts if len(attempts) < 2 else sorted(attempts, key=_started):  # noqa: PLR2004  usual is one
+    for attempt in sorted(attempts, key=lambda attempt: attempt.started):
         ended = now if attempt.ended is None else attempt.ended
         if ended > until:
             total_s += ended - max(attempt.started, until)
             until = ended
     return total_s
-
-
-def _started(attempt: Attempt) -> float:
-    return attempt.started
 
 
 class Trace(Struct):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from llmgateway.api.replies import EventStream, send_complete
+from llmgateway.api.replies import EventStream, Piece, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
 from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Streamed
 from llmgateway.gateway.cache_control import cache_ask
@@ -79,7 +79,7 @@ class ModelCalls:
             exchange.requested_model, exchange.stream = call.model, call.stream
             self._started(exchange)
         if call.stream:
-            await self._stream(exchange, call, send)
+            await self._stream(exchange, call, send, scope.get("piece"))
             return
         await send_complete(exchange, _whole(await self._gateway.send(exchange, call)), send)
 
@@ -100,9 +100,11 @@ class ModelCalls:
             needs=asked.needs(),
         )
 
-    async def _stream(self, exchange: Exchange, call: Call, send: Send) -> None:
+    async def _stream(self, exchange: Exchange, call: Call, send: Send, piece: Piece | None) -> None:
         times = self._times
-        stream = EventStream(exchange, send, commit_after_s=times.commit_after_s, keep_alive_s=times.keep_alive_s)
+        stream = EventStream(
+            exchange, send, commit_after_s=times.commit_after_s, keep_alive_s=times.keep_alive_s, piece=piece
+        )
         try:
             reply = await self._gateway.send(exchange, call)
             if not isinstance(reply, Streamed):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Self, cast
 
 from starlette.types import Send
@@ -18,6 +19,10 @@ _STREAM_HEADERS = [
     # nginx and its kin buffer streams unless told.
     (b"x-accel-buffering", b"no"),
 ]
+
+
+# Takes events; gives what is to be waited for, if anything.
+Piece = Callable[[bytes], Awaitable[None] | None]
 
 
 class _Over:
@@ -56,11 +61,16 @@ class EventStream:
     Args:
         commit_after_s: Seconds after which the 200 goes out without an event.
         keep_alive_s: Seconds of silence after which a comment is sent.
+        piece: Writes a piece that is neither the first nor the last; only those two are of interest to whoever looks
+            at messages on their way.
     """
 
-    def __init__(self, exchange: Exchange, send: Send, *, commit_after_s: float, keep_alive_s: float) -> None:
+    def __init__(
+        self, exchange: Exchange, send: Send, *, commit_after_s: float, keep_alive_s: float, piece: Piece | None = None
+    ) -> None:
         self._exchange = exchange
         self._send = send
+        self._piece = piece
         self._keep_alive_s = keep_alive_s
         self.started = False
         self._writing = False
@@ -106,7 +116,11 @@ class EventStream:
         if not self.started:
             await self._start()
         # A slow reader makes this wait, and so nobody reads more from the upstream.
-        await self._send({"type": "http.response.body", "body": events, "more_body": more})
+        if more and self._piece is not None:
+            if (slow := self._piece(events)) is not None:
+                await slow
+        else:
+            await self._send({"type": "http.response.body", "body": events, "more_body": more})
         self._writing = False
         self._last_write = time.perf_counter()
         if not more:

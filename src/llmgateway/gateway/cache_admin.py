@@ -1,5 +1,6 @@
 """What people may do with kept answers: look how many there are, and forget some."""
 
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ class Tally(Struct):
     stored: int = 0
 
 
+@lru_cache(maxsize=1024)
 def tags_of(*, user: str | None, model: str | None, organization_id: str | None, key_id: str | None) -> tuple[str, ...]:
     """Name a kept answer, or ask for those of that name: by whom it was asked, and of what."""
     named = (("user", user), ("model", model), ("org", organization_id), ("key", key_id))

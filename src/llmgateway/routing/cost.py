@@ -10,7 +10,23 @@ def cost_usd(usage: Usage, prices: Prices | None) -> float | None:
         return None
     if prices.above or prices.tiers:
         prices = prices.for_request(usage.prompt_tokens, usage.service_tier)
+    if _is_plain(usage):
+        return usage.prompt_tokens * prices.input + usage.completion_tokens * prices.output
     return _input(usage, prices) + _output(usage, prices)
+
+
+def _is_plain(usage: Usage) -> bool:
+    """Whether all tokens are of the two usual kinds, as they are in most answers."""
+    return not (
+        usage.cached_tokens
+        or usage.reasoning_tokens
+        or usage.cache_write_tokens
+        or usage.cache_write_1h_tokens
+        or usage.audio_prompt_tokens
+        or usage.image_prompt_tokens
+        or usage.audio_completion_tokens
+        or usage.image_completion_tokens
+    )
 
 
 def _input(usage: Usage, prices: Prices) -> float:
