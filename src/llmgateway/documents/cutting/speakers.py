@@ -5,6 +5,7 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 
 _TIME = r"\d{1,3}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?"
 # So many and no more: each place where any number may be doubles the work for a text of blanks.
@@ -16,7 +17,6 @@ _LABEL = re.compile(
     rf"(?:{_BLANKS}[\[(]{_TIME}[\])]|[^\S\n]{_TIME})?(?:\*\*|__)?{_BLANKS}"
     r"(?:：|:(?:\*\*|__)?(?=\s|\Z|[^\x00-\x7f]|[\"']))"
 )
-_LINE = re.compile(f"^{_LABEL.pattern}", re.MULTILINE)
 _VISIBLE = re.compile(r"\S")
 # What stands before a colon in any text, and is nobody.
 _NOBODY = frozenset(
@@ -57,7 +57,7 @@ class Speakers:
     """The labels of one text that name who speaks."""
 
     def __init__(self, text: str) -> None:
-        labels = Counter(label for line in _LINE.finditer(text) if not _is_nobody(label := _named(line)))
+        labels = Counter(label for line in _labelled_lines(text) if not _is_nobody(label := _named(line)))
         self.names = frozenset(
             label
             for label, times in labels.items()
@@ -76,6 +76,18 @@ def is_bare(text: str, start: int, end: int) -> bool:
     """Whether a line is a label and nothing else: what is said follows below it."""
     line = _labelled(text, start, end)
     return line is not None and not _VISIBLE.search(text, line.end(), end)
+
+
+def _labelled_lines(text: str) -> Iterator[re.Match[str]]:
+    """Find them line by line: one search through a long text would hold up all other threads until its end."""
+    start = 0
+    while True:
+        if line := _LABEL.match(text, start):
+            yield line
+        end = text.find("\n", start)
+        if end < 0:
+            return
+        start = end + 1
 
 
 def _labelled(text: str, start: int, end: int) -> re.Match[str] | None:
