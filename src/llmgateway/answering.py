@@ -20,7 +20,7 @@ _BODILESS = frozenset({204, 304})
 _VALUE_BYTES = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004  DEL
 _LENGTH, _CONNECTION, _FRAMING = b"\r\ncontent-length: ", b"\r\nconnection: ", b"\r\ntransfer-encoding: "
 _TELLING = frozenset({_LENGTH, _CONNECTION, _FRAMING})
-_CACHED_SHAPES = 1024
+_CACHED_SHAPES = 256
 
 
 class Protocol(HttpToolsProtocol):

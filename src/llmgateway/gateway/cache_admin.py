@@ -27,10 +27,16 @@ class Tally(Struct):
     stored: int = 0
 
 
-@lru_cache(maxsize=1024)
 def tags_of(*, user: str | None, model: str | None, organization_id: str | None, key_id: str | None) -> tuple[str, ...]:
     """Name a kept answer, or ask for those of that name: by whom it was asked, and of what."""
-    named = (("user", user), ("model", model), ("org", organization_id), ("key", key_id))
+    tags = _tags(model, organization_id, key_id)
+    return tags if user is None else (f"user:{user[:_MOST_LABEL_CHARS]}", *tags)
+
+
+# Not by the user: who sends others with each call, as long as they like, would fill the memory.
+@lru_cache(maxsize=1024)
+def _tags(model: str | None, organization_id: str | None, key_id: str | None) -> tuple[str, ...]:
+    named = (("model", model), ("org", organization_id), ("key", key_id))
     return tuple(f"{kind}:{value[:_MOST_LABEL_CHARS]}" for kind, value in named if value is not None)
 
 
