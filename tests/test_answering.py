@@ -1,7 +1,9 @@
 """Answers as they leave on the wire: small applications behind a real socket, and clients that write bytes."""
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -330,6 +332,31 @@ async def test_what_goes_on_has_begun_and_is_not_over(go_on: GoOn, messages: tup
         await site.ask(closing(GET))
 
     assert [str(error) for error in site.raised] == ["http.response.body came out of turn"]
+
+
+class Kept:
+    """Something large that belongs to one request."""
+
+
+async def test_what_is_kept_in_the_scope_goes_with_its_request() -> None:
+    kept: list[weakref.ref[Kept]] = []
+
+    async def app(call: Call) -> None:
+        call.scope["kept"] = thing = Kept()
+        kept.append(weakref.ref(thing))
+        await says(start(), piece(b"a", more=True), piece())(call)
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        gc.disable()
+        try:
+            writer.write(GET)
+            await reader.readuntil(b"0\r\n\r\n")
+            while not site.ended:  # noqa: ASYNC110  the end is what is waited for
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
+            assert [one() for one in kept] == [None]
+        finally:
+            gc.enable()
 
 
 async def echo(call: Call) -> None:

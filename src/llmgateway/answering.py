@@ -34,8 +34,8 @@ class Protocol(HttpToolsProtocol):
 
         def answering(scope: Any, _: Any, __: Any) -> Awaitable[None]:
             writing = Answering(cycle)
-            scope["piece"] = writing.piece
-            answer: Awaitable[None] = app(scope, Receiving(cycle), writing.send)
+            # A scope of its own: the cycle holds the other, and in a circle the body would wait for the collector.
+            answer: Awaitable[None] = app({**scope, "piece": writing.piece}, Receiving(cycle), writing.send)
             return answer
 
         super()._start_asgi_task(cycle, answering)

@@ -135,6 +135,7 @@ async def test_a_document_of_a_million_tokens_that_is_split_moves_no_small_call(
             async with sending(url, file) as sender:
                 moved.append(await wait_s(gateway) - quiet_s)
                 assert (await told(sender)).startswith(b"200 ")
+                assert sender.returncode is None  # it went on until now
 
     assert min(moved) < MOVES_S, moved
 
