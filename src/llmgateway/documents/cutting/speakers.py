@@ -79,7 +79,7 @@ def is_bare(text: str, start: int, end: int) -> bool:
 
 
 def _labelled_lines(text: str) -> Iterator[re.Match[str]]:
-    """Find them line by line: one search through a long text would hold up all other threads until its end."""
+    """Find labels line by line: one search through a long text would hold up all other threads until its end."""
     start = 0
     while True:
         if line := _LABEL.match(text, start):
