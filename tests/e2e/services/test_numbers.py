@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.e2e.jobs.model import Model
-from tests.e2e.jobs.working import works
+from tests.e2e.jobs.working import Works, until_so, works
 from tests.e2e.services.asking import ask, ended, order, ran
 from tests.e2e.services.scribe import make_service
 from tests.upstreams.server import Player
@@ -77,19 +77,28 @@ async def test_eight_threads_keep_eight_slow_calls_in_flight(gateway: Serve, cat
     assert waiting == 3
 
 
+async def all_begun(works: Works, job_ids: list[str]) -> bool:
+    return all([(await works.job(job_id))["status"] in {"started", "processing"} for job_id in job_ids])
+
+
 @pytest.mark.timeout(120)
 async def test_a_flavors_calls_at_once_are_kept_by_two_workers_together(tmp_path: Path, shared: dict[str, str]) -> None:
     async with works(tmp_path, Model(delay_s=0.1), **shared) as w:
         await w.offer(processing_mode="map_reduce", max_concurrent_requests=3)
-        await w.work(2)
+        await w.work(2, threads=2)
         at_once: list[int] = []
+        free: list[bool] = []
 
         def counted(step: Step) -> Step:
             at_once.append(w.player.in_flight + 1)
-            return step
+            return step.held(lambda: bool(free))
 
         w.player.always(counted)
         jobs = [await w.order(name, lines=10) for name in ("one", "two", "three", "four")]
+        # No worker has room for more than two: both have begun.
+        await until_so(lambda: all_begun(w, jobs))
+        free.append(True)
+        w.player.note()
         with anyio.fail_after(60):
             done: list[dict[str, Any]] = [await w.ended(job_id) for job_id in jobs]
 
