@@ -37,6 +37,8 @@ _ANSWER_S = 0.02
 _LEAVING, _FAILING = 0.06, 0.02
 # Of the whole time: buffers fill, the allocator takes its share, libraries are loaded.
 WARM_UP = 1 / 4
+# Of the whole time: by the end of the warm-up, as many kept answers leave as come.
+_KEPT = 1 / 12
 # As often as each is in the traffic.
 _KINDS = (
     ["relay"] * 7 + ["stream"] * 5 + ["cached"] * 3 + ["translated"] * 1 + ["translated stream"] * 2 + ["embed"] * 2
@@ -146,7 +148,7 @@ async def soak(folder: Path, *, seconds: float, sample_s: float, reload_s: float
     async with AsyncExitStack() as stack:
         relayed = await stack.enter_async_context(_played(OpenAIWire(), drawn))
         translated = await stack.enter_async_context(_played(AnthropicWire(), drawn))
-        settings = {"retry__min_delay_s": 0.05, "retry__max_delay_s": 0.1}
+        settings = {"retry__min_delay_s": 0.05, "retry__max_delay_s": 0.1, "cache__ttl_s": seconds * _KEPT}
         gateway = await stack.enter_async_context(served(folder, _catalog(relayed, translated, 0), settings=settings))
         crowd = _Crowd(gateway, found, drawn, pause_s=pause_s)
         process, began = psutil.Process(gateway.process_id), time.perf_counter()

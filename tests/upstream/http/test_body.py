@@ -41,8 +41,8 @@ async def body(valve: Valve) -> Body:
 
 
 async def test_pieces_that_came_are_read_together_and_without_waiting(body: Body) -> None:
-    body.feed(b"one ")
-    body.feed(b"two")
+    body.feed([b"one "])
+    body.feed([b"two"])
     body.settle()
     with pytest.raises(StopIteration) as done:
         body.readany().send(None)
@@ -55,7 +55,7 @@ async def test_pieces_that_came_are_read_together_and_without_waiting(body: Body
 
 async def test_who_reads_before_a_cancelled_reader_has_heard_of_it_is_told(body: Body) -> None:
     def come() -> None:
-        body.feed(b"x")
+        body.feed([b"x"])
         body.settle()
 
     first = asyncio.ensure_future(body.readany())
@@ -69,7 +69,7 @@ async def test_who_reads_before_a_cancelled_reader_has_heard_of_it_is_told(body:
 
 async def test_what_is_raised_is_not_what_the_body_holds(body: Body) -> None:
     """The one who is told would hold the body, and the body the one who is told: for the collector alone."""
-    body.feed(PIECE)
+    body.feed([PIECE])
     body.end(failure := LostError("cut"))
 
     with pytest.raises(LostError, match="cut") as raised:
@@ -84,7 +84,7 @@ async def test_a_cancelled_reader_misses_nothing(body: Body) -> None:
         group.start_soon(body.readany)
         await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
-    body.feed(b"one")
+    body.feed([b"one"])
     body.settle()
 
     assert await body.readany() == b"one"
@@ -93,7 +93,7 @@ async def test_a_cancelled_reader_misses_nothing(body: Body) -> None:
 async def test_news_for_a_reader_that_is_cancelled_at_the_same_moment_is_kept(body: Body) -> None:
     reader = asyncio.get_running_loop().create_task(body.readany())
     await asyncio.sleep(0)
-    body.feed(b"one")
+    body.feed([b"one"])
     body.settle()
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -112,7 +112,7 @@ async def test_who_reads_the_whole_is_woken_once(body: Body) -> None:
         group.start_soon(reader)
         for _ in range(3):
             await anyio.lowlevel.checkpoint()
-            body.feed(PIECE)
+            body.feed([PIECE])
             body.settle()
         assert not read
         body.end()
@@ -121,7 +121,7 @@ async def test_who_reads_the_whole_is_woken_once(body: Body) -> None:
 
 
 async def test_a_failure_comes_after_all_that_came_before_it(body: Body) -> None:
-    body.feed(b"one")
+    body.feed([b"one"])
     body.end(LostError("gone"))
 
     assert not body.at_eof()
@@ -134,11 +134,11 @@ async def test_a_failure_comes_after_all_that_came_before_it(body: Body) -> None
 
 
 async def test_what_is_not_read_holds_up_the_sender_until_it_is(body: Body, valve: Valve) -> None:
-    body.feed(PIECE)
+    body.feed([PIECE])
     body.settle()
     assert valve.is_open
     for _ in range(3):
-        body.feed(PIECE)
+        body.feed([PIECE])
         body.settle()
     assert not valve.is_open
     assert len(await body.readany()) == 4 * len(PIECE)
@@ -147,14 +147,14 @@ async def test_what_is_not_read_holds_up_the_sender_until_it_is(body: Body, valv
 
 async def test_who_reads_the_whole_holds_nobody_up(body: Body, valve: Valve) -> None:
     for _ in range(4):
-        body.feed(PIECE)
+        body.feed([PIECE])
         body.settle()
     async with anyio.create_task_group() as group:
         group.start_soon(body.read)
         await anyio.lowlevel.checkpoint()
         assert valve.is_open
         for _ in range(4):
-            body.feed(PIECE)
+            body.feed([PIECE])
             body.settle()
         assert valve.is_open
         body.end()
@@ -162,7 +162,7 @@ async def test_who_reads_the_whole_holds_nobody_up(body: Body, valve: Valve) -> 
 
 async def test_a_body_that_is_over_leaves_the_connection_alone(body: Body, valve: Valve) -> None:
     for _ in range(4):
-        body.feed(PIECE)
+        body.feed([PIECE])
         body.settle()
     body.end(LostError("gone"))
     await body.readany()

@@ -1,6 +1,7 @@
 """An answer's body, between the connection that it comes from and the one who reads it."""
 
 import asyncio
+from collections.abc import Sequence
 
 # What may wait to be read before the provider has to wait. A socket hands over up to 256 KB at once.
 _HIGH_BYTES = 128 * 1024
@@ -61,10 +62,10 @@ class Body:
             raise _anew(self._failure)
         return self._taken()
 
-    def feed(self, piece: bytes) -> None:
-        """Take a piece; `settle` tells the reader."""
-        self._pieces.append(piece)
-        self._size_bytes += len(piece)
+    def feed(self, pieces: Sequence[bytes]) -> None:
+        """Take pieces; `settle` tells the reader."""
+        self._pieces += pieces
+        self._size_bytes += sum(map(len, pieces))
 
     def settle(self) -> None:
         """Tell the reader that pieces have come, or the provider to wait until there is a reader."""

@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_freed",
         "_head",
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_valve",
         "_waiter",
+        "on_body",
         "origin",
     )
 
@@ -62,6 +64,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._freed = freed
         self._lost = lost
+        # The parser's own call for each chunk: a stream has hundreds in one read, and a frame for each would cost more
+        # than all else that is done with them.
+        self._arrived: list[bytes] = []
+        self.on_body = self._arrived.append
         self._parser = HttpResponseParser(self)
         self._waiter: asyncio.Future[Response] | None = None
         self._body: Body | None = None
@@ -120,15 +126,21 @@ class Connection(asyncio.Protocol):
                 self.hang_up()
                 return
             self._head = self._head + data if self._head else data.lstrip(b"\r\n")
+        failure: NotHTTPError | None = None
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._may_stay = False
             if not self._is_complete:
-                self._fail(NotHTTPError(str(error)))
-                return
+                failure = NotHTTPError(str(error))
         body = body or self._body
-        if body is None:
+        if self._arrived:
+            if body is not None:
+                body.feed(self._arrived)
+            self._arrived.clear()
+        if failure is not None:
+            self._fail(failure)
+        elif body is None:
             if len(self._head) > MAX_HEAD_BYTES:
                 self._fail(NotHTTPError("too long a head"))
         elif self._is_complete:
@@ -170,11 +182,6 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.set_result(Response(status, head, lowered, body, self._stop))
-
-    def on_body(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        if self._body is not None:
-            self._body.feed(piece)
 
     def on_message_complete(self) -> None:
         """Note that the answer is whole, unless it was a provisional one."""
