@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import msgspec
 from anyio import to_thread
+from anyio.abc import ByteReceiveStream, Process
 
 from llmgateway.storage.address import Address
 from llmgateway.storage.migrations.revisions import DatabaseNewerError
@@ -57,10 +58,29 @@ async def _run(address: Address) -> "subprocess.CompletedProcess[bytes]":
         with open(writing, "wb") as told:  # noqa: ASYNC230, PTH123  a pipe that has room for it
             told.write(msgspec.json.encode(place))
         command = [sys.executable, "-P", "-c", _PROGRAM.format(path=sys.path)]
-        # A session of its own: what ends the server by keyboard ends this only once the server says so.
-        return await anyio.run_process(command, stdin=reading, check=False, start_new_session=True)
+        # Cancelled while it starts, it would be killed, and nobody would wait until it is dead.
+        with anyio.CancelScope(shield=True):
+            # A session of its own: what ends the server by keyboard ends this only once the server says so.
+            child = await anyio.open_process(command, stdin=reading, start_new_session=True)
     finally:
         os.close(reading)
+    async with child:
+        return await _ended(child)
+
+
+async def _ended(child: Process) -> "subprocess.CompletedProcess[bytes]":
+    said = {name: bytearray() for name in ("stdout", "stderr")}
+
+    async def hear(name: str) -> None:
+        stream: ByteReceiveStream = getattr(child, name)
+        async for piece in stream:
+            said[name] += piece
+
+    async with anyio.create_task_group() as group:
+        for name in said:
+            group.start_soon(hear, name)
+    code = await child.wait()
+    return subprocess.CompletedProcess((), code, bytes(said["stdout"]), bytes(said["stderr"]))
 
 
 async def _upgrade_here(address: Address) -> None:
