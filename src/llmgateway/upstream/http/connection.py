@@ -126,27 +126,16 @@ class Connection(asyncio.Protocol):
                 self.hang_up()
                 return
             self._head = self._head + data if self._head else data.lstrip(b"\r\n")
-        failure: NotHTTPError | None = None
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            self._may_stay = False
-            if not self._is_complete:
-                failure = NotHTTPError(str(error))
+        failure = self._parse(data)
         body = body or self._body
-        if self._arrived:
-            if body is not None:
-                body.feed(self._arrived)
+        if body is not None and self._arrived:
+            # Before a failure, too: what has come is read.
+            body.feed(self._arrived)
             self._arrived.clear()
         if failure is not None:
             self._fail(failure)
-        elif body is None:
-            if len(self._head) > MAX_HEAD_BYTES:
-                self._fail(NotHTTPError("too long a head"))
-        elif self._is_complete:
-            self._finish(body)
-        else:
-            body.settle()
+        elif body is not None:
+            self._settle(body)
 
     @override
     def eof_received(self) -> None:
@@ -188,6 +177,23 @@ class Connection(asyncio.Protocol):
         if self._body is not None:
             self._is_complete = True
             self._may_stay = self._parser.should_keep_alive()
+
+    def _parse(self, data: bytes) -> NotHTTPError | None:
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._may_stay = False
+            if not self._is_complete:
+                return NotHTTPError(str(error))
+        if self._body is None and len(self._head) > MAX_HEAD_BYTES:
+            return NotHTTPError("too long a head")
+        return None
+
+    def _settle(self, body: Body) -> None:
+        if self._is_complete:
+            self._finish(body)
+        else:
+            body.settle()
 
     def _finish(self, body: Body) -> None:
         self._body = None
