@@ -42,7 +42,8 @@ def gateway(folder: Path, *, translates: bool = True) -> Contestant:
         "LLMGATEWAY_LIMITS__REQUESTS_PER_HOUR": str(_ENDLESS * 60),
         "LLMGATEWAY_LIMITS__TOKENS_PER_MINUTE": str(_ENDLESS * 1000),
         "LLMGATEWAY_LIMITS__BURST": str(_ENDLESS),
-        "LLMGATEWAY_CACHE__MAX_ENTRIES": "10000",
+        # As many as LiteLLM's memory cache keeps: answers to questions that come once are no memory of a gateway's own.
+        "LLMGATEWAY_CACHE__MAX_ENTRIES": "200",
     }
     return Contestant(
         "gateway" if translates else "gateway-relay",
