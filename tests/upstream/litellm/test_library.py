@@ -11,7 +11,7 @@ import pytest
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import InvalidRequestError, UpstreamError
 from llmgateway.upstream.litellm import LiteLLMUpstream
-from llmgateway.upstream.litellm.library import Library, library_arguments
+from llmgateway.upstream.litellm.library import Library, library_arguments, load_litellm
 from llmgateway.upstream.transport import Transport
 from tests.upstream.translated import BEDROCK, call, streamed, whole
 from tests.upstreams.openai_wire import OpenAIWire
@@ -56,6 +56,15 @@ async def test_pitfall_135_its_warnings_come_in_our_stream_once_and_without_thei
     assert record.getMessage().endswith("(ValueError)")
     assert "canary" not in caplog.text + "".join(capfd.readouterr())
     await library.close()
+
+
+def test_a_tokenizers_table_is_let_go_and_the_tokenizer_still_counts() -> None:
+    litellm = load_litellm()
+
+    # 100,000 parts of one file, kept beside its text by LiteLLM.
+    tables = [value for value in vars(litellm.utils).values() if isinstance(value, dict)]
+    assert not any("vocab" in str(table) for table in tables)
+    assert litellm.token_counter(model="claude-3-opus-20240229", text="How many tokens are these?") > 4
 
 
 async def test_many_first_calls_share_one_import() -> None:
