@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from starlette.types import Message, Receive, Scope, Send
 
 from llmgateway.catalog.source import CatalogSource
-from llmgateway.lifespan import Application, State, settle
+from llmgateway.lifespan import Application, State, settle, settle_again
 from llmgateway.telemetry.logs import LineSink, build_logger
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
@@ -131,6 +131,26 @@ async def test_what_was_opened_is_closed_when_something_beside_the_requests_fail
         await application({"type": "lifespan"}, receive, send)
 
     assert closed == ["closed"]
+
+
+def test_what_is_loaded_later_is_kept_from_the_collector_only_where_the_process_has_settled() -> None:
+    interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        frozen = gc.get_freeze_count()
+        loaded = [[number] for number in range(1000)]
+        settle_again()
+        assert gc.get_freeze_count() == frozen
+
+        settle()
+        frozen = gc.get_freeze_count()
+        loaded += [[number] for number in range(1000)]
+        settle_again()
+        assert gc.get_freeze_count() >= frozen + 1000
+        assert len(loaded) == 2000
+    finally:
+        sys.setswitchinterval(interval_s)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def test_a_thread_that_cuts_a_document_lets_the_event_loop_have_its_turn_soon() -> None:

@@ -116,6 +116,14 @@ def settle() -> None:
     gc.set_threshold(_ALLOCATIONS, 20, 50)
 
 
+def settle_again() -> None:
+    """Do the same for what was loaded since, SQLAlchemy above all, where this process has settled at all."""
+    # The count of what is frozen would tell as well, by walking over all of it.
+    if gc.get_threshold()[0] == _ALLOCATIONS:
+        gc.collect()  # what is garbage now would stay for good
+        gc.freeze()
+
+
 @contextmanager
 def _heard(state: State) -> Iterator[None]:
     """Drain when told to end, before the server does its part; look at the catalog again at SIGHUP."""

@@ -1,6 +1,5 @@
 """All that writes exchanges down, put together: journal and database, metrics, the log line, traces."""
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from llmgateway.api.ledger.asking import Reach
 from llmgateway.gateway.record import Recorder, Writer
+from llmgateway.lifespan import settle_again
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.settings import Settings
 from llmgateway.storage.entry import LedgerEntry
@@ -52,7 +52,7 @@ class Recording:
         self._retention_days = settings.ledger.retention_days
         self.recent = RecentEntries()
         self.journal = Journal(settings.data_dir / "journal", logger=logger, recent=self.recent)
-        self.storage = Storage(settings.database_url, settings.data_dir, logger=logger, loaded=_freeze)
+        self.storage = Storage(settings.database_url, settings.data_dir, logger=logger, loaded=settle_again)
         self.shipper = Shipper(self.journal, self.storage.add, logger, ready=self.storage.opened)
         self.metrics = Metrics(version, providers=providers, folder=workers, failed=self._unshared)
         self.log = RequestLog(logger)
@@ -103,13 +103,6 @@ class Recording:
 
     def _unshared(self, error: OSError) -> None:
         self._logger.error("metrics_not_shared", reason=str(error))
-
-
-def _freeze() -> None:
-    """Keep the collector from walking over SQLAlchemy as well, where the process has settled."""
-    if gc.get_freeze_count():
-        gc.collect()  # what is garbage now would stay for good
-        gc.freeze()
 
 
 class LedgerReader:
