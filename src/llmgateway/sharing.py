@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import uvloop
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # As many as there may be workers.
 _PLACES, _PLACE_BYTES = 256, 8
@@ -99,7 +98,7 @@ class Listening:
 
     Args:
         listening: Is closed by whoever opened it.
-        make: Makes the protocol of a connection: uvicorn's, which knows all that are open.
+        make: Makes the protocol of a connection, which knows all that are open.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, listening: socket.socket, make: Made, shares: Shares) -> None:
@@ -111,7 +110,7 @@ class Listening:
         self._joining: set[asyncio.Task[None]] = set()
         self._open = _Open(self._tell)
         # Each protocol that is made from now on keeps itself in there.
-        cast("HttpToolsProtocol", make()).server_state.connections = self._open
+        cast("Any", make()).server_state.connections = self._open
         self._resting: asyncio.TimerHandle | None = None
         self._looks, self._left = 0, 1
         self._serving = True

@@ -1,0 +1,299 @@
+"""One connection of a client: bytes become requests, which are answered one after the other."""
+
+import asyncio
+import logging
+from collections import deque
+from contextvars import copy_context
+from typing import Any, cast
+from urllib.parse import unquote
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+from starlette.types import Scope
+from typing_extensions import override
+from uvicorn import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from llmgateway.answering.head import Header
+from llmgateway.answering.request import Request
+
+# Above this, no more of a body is read until somebody takes what there is.
+_HELD_BYTES = 64 * 1024
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_REFUSED = b"Invalid HTTP request received."
+_REFUSAL = (
+    b"HTTP/1.1 400 Bad Request\r\n%%bcontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REFUSED), _REFUSED)
+)
+
+_log = logging.getLogger("uvicorn.error")
+
+
+class Protocol(asyncio.Protocol):
+    """What uvicorn makes for each connection: it hands over its configuration, and what it knows of all connections."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._app_state = app_state
+        self._app = config.loaded_app
+        self.server_state = server_state
+        self.loop = _loop or asyncio.get_running_loop()
+        self._parser: Any = self._new_parser()
+        # What a send gives that need not be waited for.
+        self.nothing: asyncio.Future[None] = self.loop.create_future()
+        self.nothing.set_result(None)
+        # Of the request that is being read.
+        self._url = b""
+        self._headers: list[Header] = []
+        # The one that was read last, and those that wait until the one before is answered.
+        self.newest: Request | None = None
+        self._answering: Request | None = None
+        self._waiting: deque[tuple[Request, Scope]] = deque()
+        self._is_held = False
+        # Nothing is written now: the client has to read first, or is gone.
+        self.is_slow = self.is_lost = False
+        self._drained: asyncio.Event | None = None
+        # Since when nobody has asked anything; `None` while somebody does.
+        self._idle_since: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def _new_parser(self) -> HttpRequestParser:
+        parser = HttpRequestParser(self)
+        # What follows a request that is its connection's last must not spoil the answer to it.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not subclasses of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+        self._context = copy_context()
+        self._server = get_local_addr(self.transport)
+        self._client = get_remote_addr(self.transport)
+        self._scheme = "https" if is_ssl(self.transport) else "http"
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # it names its own only
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.connections.discard(self)
+        self._stop_timer()
+        self._waiting.clear()
+        self.is_lost = self.is_slow = True
+        if self._answering is not None and self._answering.awaited is not None:
+            self._answering.awaited.set()
+        if self._drained is not None:
+            self._drained.set()
+        if exc is None:
+            self.transport.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        # Each leads back to this object: in circles, all would wait for the collector.
+        self._parser = self.newest = self._answering = None
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._idle_since = None
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if self._opens_websocket():
+                self._hand_on()
+            else:
+                # Nobody speaks that here. The parser leaves the body, which would be read as the next request.
+                head, self._parser = self._head(without=b"upgrade"), self._new_parser()
+                self.data_received(head + data[upgrade.args[0] :])
+        except HttpParserError:
+            _log.warning(_REFUSED.decode())
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        """What the parser calls first of each request."""
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """Take what came of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, once those before it are. What is raised here is answered as a wrong request."""
+        parser, headers = self._parser, self._headers
+        method, version, named = parser.get_method(), parser.get_http_version(), dict(headers)
+        if parser.should_upgrade() and method != b"CONNECT":
+            if self._opens_websocket() and self._is_answering():
+                raise RuntimeError("an answer is under way on this connection")
+            return
+        url = parse_url(self._url)
+        raw_path: bytes = url.path
+        path = raw_path.decode("ascii")
+        self.newest = request = Request(
+            self,
+            is_head=method == b"HEAD",
+            takes_chunks=version == "1.1",
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            waits=b"expect" in named and named[b"expect"].lower() == b"100-continue",
+        )
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "root_path": "",
+            "method": method.decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": url.query or b"",
+            "headers": headers,
+            "named_headers": named,
+            # Takes a stream's pieces past all that looks at messages.
+            "piece": request.piece,
+        }
+        if self._is_answering():
+            self._hold()
+            self._waiting.append((request, scope))
+        else:
+            self._answer(request, scope)
+
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.is_over
+
+    def _answer(self, request: Request, scope: Scope) -> None:
+        self._answering = request
+        request.task = self.loop.create_task(request.run(self._app, scope))
+        self.server_state.tasks.add(request.task)
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of the body, unless its request is answered already."""
+        request = self.newest
+        if request is None or request.is_over:
+            return
+        if not request.body:
+            request.body = piece
+        elif isinstance(request.body, bytearray):
+            request.body += piece
+        else:
+            request.body = bytearray(request.body) + piece
+        if len(request.body) > _HELD_BYTES:
+            self._hold()
+        if request.awaited is not None:
+            request.awaited.set()
+
+    def on_message_complete(self) -> None:
+        """Note that the body has come to its end."""
+        request = self.newest
+        if request is not None:
+            request.is_whole = True
+            if request.awaited is not None:
+                request.awaited.set()
+
+    def answered(self, request: Request) -> None:
+        """Go on to the next request; an answer has been written to its end."""
+        if request.awaited is not None:
+            request.awaited.set()
+        self.server_state.total_requests += 1
+        if not request.keep_alive:
+            self.transport.close()
+        if self.transport.is_closing():
+            return
+        self.read_on()
+        if self._waiting:
+            # Not in the context of the request before.
+            self._context.run(self._answer, *self._waiting.popleft())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._config.timeout_keep_alive, self._look_for_idleness)
+
+    def _look_for_idleness(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:  # the end of what is asked starts it again
+            return
+        left_s = self._idle_since + self._config.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look_for_idleness)
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def shutdown(self) -> None:
+        """End the connection, now or with the answers that are under way: uvicorn wants to stop."""
+        if self.newest is None or self.newest.is_over:
+            self.transport.close()
+        else:
+            self.newest.keep_alive = False
+
+    def _hold(self) -> None:
+        if not self._is_held:
+            self._is_held = True
+            self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read on, if it was held up: what came has been taken."""
+        if self._is_held:
+            self._is_held = False
+            self.transport.resume_reading()
+
+    @override
+    def pause_writing(self) -> None:
+        self.is_slow = True
+        self._drained = asyncio.Event()
+
+    @override
+    def resume_writing(self) -> None:
+        self.is_slow = False
+        if self._drained is not None:
+            self._drained.set()
+
+    async def drained(self) -> None:
+        """Wait until the client has read, or is gone."""
+        if self._drained is not None:
+            await self._drained.wait()
+
+    def _refuse(self) -> None:
+        if self.newest is None or self.newest.is_over or not self.newest.started:
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+            self.transport.write(_REFUSAL % lines)
+        self.transport.close()
+
+    def _opens_websocket(self) -> bool:
+        named = dict(self._headers)
+        if b"upgrade" not in map(bytes.strip, named.get(b"connection", b"").lower().split(b",")):
+            return False
+        return named.get(b"upgrade", b"").lower() == b"websocket" and self._config.ws_protocol_class is not None
+
+    def _head(self, *, without: bytes = b"") -> bytes:
+        """Write again what was read last."""
+        target = self._parser.get_method(), self._url, self._parser.get_http_version().encode()
+        lines = (b"%b: %b\r\n" % pair for pair in self._headers if pair[0] != without)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (*target, b"".join(lines))
+
+    def _hand_on(self) -> None:
+        """Let uvicorn's protocol for WebSockets go on, from the request's first byte."""
+        self.server_state.connections.discard(self)
+        self._stop_timer()
+        protocol = cast("type[Any]", self._config.ws_protocol_class)(
+            config=self._config, server_state=self.server_state, app_state=self._app_state
+        )
+        protocol.connection_made(self.transport)
+        protocol.data_received(self._head())
+        self.transport.set_protocol(protocol)
+        self._forget()
