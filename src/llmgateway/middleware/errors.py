@@ -1,11 +1,10 @@
 """Renders every error that escapes: in OpenAI's envelope, under /api/v1 as document services tell theirs."""
 
 import asyncio
-from collections.abc import Awaitable
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from llmgateway.errors import (
@@ -17,6 +16,7 @@ from llmgateway.errors import (
     RequestTooLargeError,
 )
 from llmgateway.exchange import Exchange
+from llmgateway.outgoing import Outgoing
 from llmgateway.wire.errors import document_envelope, envelope, retry_headers
 
 # How long the rest of a refused body is read past, so that the client sees the answer before the connection ends.
@@ -36,34 +36,28 @@ class Errors:
             await self._app(scope, receive, send)
             return
         exchange: Exchange = scope["exchange"]
-        started = False
-
-        def send_and_look(message: Message) -> Awaitable[None]:
-            nonlocal started
-            started = True
-            return send(message)
-
-        error = await self._error_of(scope, receive, send_and_look)
-        if error is None:
-            return
-        exchange.error_code = error.code
-        if not started and not isinstance(error, ClientGoneError):
-            await _answer(error, exchange, scope, receive, send)
-
-    async def _error_of(self, scope: Scope, receive: Receive, send: Send) -> GatewayError | None:
-        exchange: Exchange = scope["exchange"]
+        outgoing = Outgoing.of(send)
+        error: GatewayError
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, outgoing)
         except asyncio.CancelledError:
-            return _cause(exchange)
-        except GatewayError as error:
-            return error
-        except HTTPException as error:
-            return _of_status(error, scope)
+            error = _cause(exchange)
+        except GatewayError as raised:
+            error = raised
+        except HTTPException as raised:
+            error = _of_status(raised, scope)
         except Exception:  # the last one: whatever it is, the client gets an answer and the log the cause
             self._logger.exception("unexpected_error", request_id=exchange.id, path=scope["path"][:256])
-            return GatewayError("The gateway failed. The log has the cause under this request id.")
-        return None
+            error = GatewayError("The gateway failed. The log has the cause under this request id.")
+        else:
+            return
+        try:
+            exchange.error_code = error.code
+            if not outgoing.begun and not isinstance(error, ClientGoneError):
+                await _answer(error, exchange, scope, receive, outgoing)
+        finally:
+            # It holds this frame: in a circle, all that belongs to the request would wait for the collector.
+            del error
 
 
 def _cause(exchange: Exchange) -> GatewayError:

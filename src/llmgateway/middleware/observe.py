@@ -1,12 +1,12 @@
 """Has every request written down at its end, however it ends."""
 
-from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmgateway.errors import ClientGoneError
 from llmgateway.exchange import Exchange
+from llmgateway.outgoing import Outgoing
 
 
 class Recorder(Protocol):
@@ -33,23 +33,17 @@ class Observe:
             await self._app(scope, receive, send)
             return
         exchange: Exchange = scope["exchange"]
-        recorder = self._recorder
-
-        def send_and_look(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-            elif not message.get("more_body", False):
-                return send_last(message)
-            return send(message)
-
-        async def send_last(message: Message) -> None:
-            recorder.secure(exchange)
-            await send(message)
-            recorder.record(exchange)
-
+        outgoing = Outgoing.of(send)
+        outgoing.exchange, outgoing.last = exchange, self._send_last
         try:
-            await self._app(scope, receive, send_and_look)
+            await self._app(scope, receive, outgoing)
         finally:
-            if exchange.error_code == ClientGoneError.code and not exchange.recorded:
-                exchange.status = ClientGoneError.status
-            recorder.record(exchange)
+            if not exchange.recorded:  # it has no last byte
+                if exchange.error_code == ClientGoneError.code:
+                    exchange.status = ClientGoneError.status
+                self._recorder.record(exchange)
+
+    async def _send_last(self, exchange: Exchange, send: Send, message: Message) -> None:
+        self._recorder.secure(exchange)
+        await send(message)
+        self._recorder.record(exchange)

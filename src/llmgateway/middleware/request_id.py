@@ -3,9 +3,10 @@
 import re
 from collections.abc import Awaitable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmgateway.exchange import Exchange
+from llmgateway.outgoing import Outgoing
 
 _VALID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -14,7 +15,7 @@ class RequestID:
     """`X-Gateway-Request-ID` is always ours; `X-Request-ID` is the client's own, when it is a valid one.
 
     The headers by their names stand in `scope["named_headers"]`, of several alike the last: whoever needs one need not
-    look through all of them again.
+    look through all of them again. Our own server has put them there already.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -25,15 +26,14 @@ class RequestID:
             return self._app(scope, receive, send)
         exchange = scope["exchange"] = Exchange(method=scope["method"], path=scope["path"])
         ours = exchange.id.encode()
-        headers = scope["named_headers"] = dict(scope["headers"])
+        headers = scope.get("named_headers")
+        if headers is None:
+            headers = scope["named_headers"] = dict(scope["headers"])
+        shown = ours
         theirs = headers.get(b"x-request-id")
         if theirs is not None and _VALID.fullmatch(theirs):
             exchange.client_id = theirs.decode()
-        ids = [(b"x-request-id", theirs if theirs and exchange.client_id else ours), (b"x-gateway-request-id", ours)]
-
-        def send_with_ids(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *ids]
-            return send(message)
-
-        return self._app(scope, receive, send_with_ids)
+            shown = theirs
+        outgoing = Outgoing(send)
+        outgoing.headers = (b"x-request-id", shown), (b"x-gateway-request-id", ours)
+        return self._app(scope, receive, outgoing)

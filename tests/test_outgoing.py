@@ -1,0 +1,79 @@
+"""What several put into an answer on its way out."""
+
+from collections.abc import Sequence
+
+from starlette.types import Message, Send
+
+from llmgateway.exchange import Exchange, Header
+from llmgateway.outgoing import Outgoing
+from tests.asgi import Client
+
+END: Message = {"type": "http.response.body", "body": b"end"}
+
+
+def start(*headers: Header) -> Message:
+    return {"type": "http.response.start", "status": 203, "headers": list(headers)}
+
+
+async def test_by_itself_it_changes_nothing() -> None:
+    client = Client()
+    outgoing = Outgoing(client.send)
+    assert not outgoing.begun
+    messages = [start((b"a", b"1")), END]
+    for message in messages:
+        await outgoing(message)
+        assert outgoing.begun
+
+    assert client.sent == [start((b"a", b"1")), END]
+
+
+async def test_whoever_is_within_finds_the_same() -> None:
+    outgoing = Outgoing(Client().send)
+
+    assert Outgoing.of(outgoing) is outgoing
+
+
+async def test_around_what_somebody_put_around_it_is_another() -> None:
+    client = Client()
+    outer = Outgoing(client.send)
+    outer.headers = [(b"outer", b"1")]
+
+    async def around(message: Message) -> None:
+        await outer(message)
+
+    inner = Outgoing.of(around)
+    inner.headers = [(b"inner", b"1")]
+    await inner(start())
+
+    assert inner is not outer
+    assert client.headers == {"inner": "1", "outer": "1"}
+
+
+async def test_headers_may_depend_on_those_that_there_are() -> None:
+    def fitting(headers: Sequence[Header]) -> Sequence[Header]:
+        return [(b"seen", b"%d" % len(headers))]
+
+    client = Client()
+    outgoing = Outgoing(client.send)
+    outgoing.fitting, outgoing.headers = fitting, [(b"last", b"1")]
+    await outgoing(start((b"a", b"1"), (b"b", b"2")))
+
+    assert client.headers == {"a": "1", "b": "2", "seen": "2", "last": "1"}
+
+
+async def test_the_status_and_the_last_message_are_seen() -> None:
+    client, exchange = Client(), Exchange()
+    last: list[tuple[Exchange, Message]] = []
+
+    async def send_last(whose: Exchange, send: Send, message: Message) -> None:
+        last.append((whose, message))
+        await send(message)
+
+    outgoing = Outgoing(client.send)
+    outgoing.exchange, outgoing.last = exchange, send_last
+    for message in (start(), {**END, "more_body": True}, END):
+        await outgoing(message)
+
+    assert exchange.status == 203
+    assert last == [(exchange, END)]
+    assert client.body == b"endend"
