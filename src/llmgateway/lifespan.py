@@ -74,7 +74,8 @@ class Application:
         leave: Callable[[], Awaitable[None]] | None = None,
         sockets: ASGIApp | None = None,
     ) -> None:
-        self._stack = stack
+        # For a server that knows that it is a request: a coroutine less.
+        self.requests = stack
         self._sockets = sockets
         self.state = state
         self._beside = beside
@@ -90,7 +91,7 @@ class Application:
             else:
                 await self._sockets(scope, receive, send)
         else:
-            await self._stack(scope, receive, send)
+            await self.requests(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

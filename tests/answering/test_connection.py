@@ -24,13 +24,13 @@ def configured(site: Site) -> uvicorn.Config:
 
 async def echo(call: Call) -> None:
     """Answer with the body."""
-    body = bytearray()
+    body = b""
     while (message := await call.receive())["type"] == "http.request":
         body += message["body"]
         if not message["more_body"]:
             break
     await call.send(start(sized(body)))
-    await call.send(piece(bytes(body)))
+    await call.send(piece(body))
 
 
 async def test_what_the_application_is_told_of_a_request() -> None:

@@ -468,3 +468,36 @@ async def test_large_bodies_arrive_whole(kind: Callable[[bytes], Any], framed: b
         got = split(await site.ask(closing(GET)))[2]
 
     assert got == (body if framed else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+
+@pytest.mark.parametrize("body", [b"", b"hi"])
+@pytest.mark.parametrize(("reads", "answers"), [("whole", False), ("message", False), ("", False), ("whole", True)])
+async def test_who_wants_to_know_is_told_that_the_client_left(body: bytes, reads: str, answers: bool) -> None:
+    """Once its body was taken, and before its answer is over."""
+    told: list[object] = []
+    here, gone = asyncio.Event(), asyncio.Event()
+
+    async def app(call: Call) -> None:
+        call.scope["request"].when_gone = told.append
+        if reads == "whole":
+            assert call.receive.whole() == body  # type: ignore[attr-defined]
+        elif reads:
+            assert (await call.receive())["body"] == body
+        if answers:
+            await says(start(), piece(b"a", more=True), piece())(call)
+        here.set()
+        await gone.wait()
+        assert told == ([] if answers or not reads else [asyncio.current_task()])
+
+    async with serving(app) as site:
+        async with talking(site) as (_, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            await here.wait()
+            connection = await site.connection()
+        while not connection.is_lost:  # noqa: ASYNC110  there is no event for it
+            await asyncio.sleep(0.005)
+        gone.set()
+        while not site.ended:  # noqa: ASYNC110  likewise
+            await asyncio.sleep(0.005)
+
+    assert site.raised == []

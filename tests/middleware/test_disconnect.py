@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -96,6 +97,31 @@ async def test_who_left_after_a_body_that_was_taken_whole_is_seen() -> None:
         await running
 
     assert isinstance(cause(scope), ClientGoneError)
+
+
+@pytest.mark.parametrize("why", ["nobody said", "another reason", "it is over"])
+async def test_a_server_that_tells_by_itself_needs_no_watcher(why: str) -> None:
+    client, server, works = Client(), SimpleNamespace(when_gone=None), asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        assert receive == client.receive
+        works.set()
+        await asyncio.sleep(WATCHED_S)
+
+    scope = scope_of(request=server)
+    running = start(app, client.receive, scope)
+    await works.wait()
+    reason = ShuttingDownError("The gateway is shutting down.") if why == "another reason" else None
+    scope["exchange"].cancelled_by, scope["exchange"].recorded = reason, why == "it is over"
+    server.when_gone(running)
+    (ended,) = await asyncio.gather(running, return_exceptions=True)
+
+    assert client.asked == 0
+    if why == "nobody said":
+        assert isinstance(ended, asyncio.CancelledError)
+        assert isinstance(cause(scope), ClientGoneError)
+    else:
+        assert (ended, cause(scope)) == (None, reason)
 
 
 async def test_a_server_that_hands_nothing_over_has_nothing_to_take() -> None:

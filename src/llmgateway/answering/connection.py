@@ -43,7 +43,8 @@ class Protocol(asyncio.Protocol):
             config.load()
         self._config = config
         self._app_state = app_state
-        self._app = config.loaded_app
+        # What serves requests alone, if the application says.
+        self._app = getattr(config.loaded_app, "requests", config.loaded_app)
         self.server_state = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self._parser: Any = self._new_parser()
@@ -87,8 +88,8 @@ class Protocol(asyncio.Protocol):
         self._stop_timer()
         self._waiting.clear()
         self.is_lost = self.is_slow = True
-        if self._answering is not None and self._answering.awaited is not None:
-            self._answering.awaited.set()
+        if self._answering is not None:
+            self._answering.lose()
         if self._drained is not None:
             self._drained.set()
         if exc is None:
@@ -162,6 +163,7 @@ class Protocol(asyncio.Protocol):
             "named_headers": named,
             # Takes a stream's pieces past all that looks at messages.
             "piece": request.piece,
+            "request": request,
         }
         if self._is_answering():
             self._hold()

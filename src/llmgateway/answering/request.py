@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Scope
@@ -55,10 +55,12 @@ class Request:
         "awaited",
         "body",
         "is_over",
+        "is_taken",
         "is_whole",
         "keep_alive",
         "started",
         "task",
+        "when_gone",
     )
 
     def __init__(
@@ -71,10 +73,12 @@ class Request:
         self._waits = waits
         # What came of the body and nobody has taken yet; in one piece it stays what it was.
         self.body: bytes | bytearray = b""
-        self.is_whole = self._is_told = self.started = self.is_over = self._chunked = False
+        self.is_whole = self.is_taken = self._is_told = self.started = self.is_over = self._chunked = False
         # Set by the connection when something is to be received; made by who must wait for that.
         self.awaited: asyncio.Event | None = None
         self.task: Any = None
+        # Called with the task when the client leaves after its body was taken and before its answer is over.
+        self.when_gone: Callable[[asyncio.Task[None]], None] | None = None
         self._head = b""
         # None: no length was said; chunks, or the connection's end, say where the body ends.
         self._left_bytes: int | None = None
@@ -92,8 +96,8 @@ class Request:
                 await self._give_up()
         finally:
             self._connection.server_state.tasks.discard(self.task)
-            # An idle connection would keep it, and its context.
-            self.task = None
+            # An idle connection would keep them, and what they hold.
+            self.task = self.when_gone = None
 
     async def _give_up(self) -> None:
         if self.started:
@@ -115,12 +119,22 @@ class Request:
             self.awaited.clear()
         if connection.is_lost or self.is_over:
             return {"type": "http.disconnect"}
-        self._is_told = self.is_whole
+        self._is_told = self.is_taken = self.is_whole
         return {"type": "http.request", "body": self._taken(), "more_body": not self.is_whole}
 
     def whole(self) -> bytes | None:
         """Take a body that has come to its end, as nearly all have by now; `None` is to be received, by messages."""
-        return self._taken() if self.is_whole and not self._connection.is_lost else None
+        if not self.is_whole or self._connection.is_lost:
+            return None
+        self.is_taken = True
+        return self._taken()
+
+    def lose(self) -> None:
+        """Tell whoever waits that the client is gone."""
+        if self.awaited is not None:
+            self.awaited.set()
+        if self.is_taken and not self.is_over and self.when_gone is not None:
+            self.when_gone(self.task)
 
     def _taken(self) -> bytes:
         body, self.body = bytes(self.body), b""

@@ -11,13 +11,15 @@ from starlette.types import Receive, Scope, Send
 from llmgateway.api.replies import EventStream, Piece, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
 from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Streamed
-from llmgateway.gateway.cache_control import cache_ask
+from llmgateway.gateway.cache_control import CACHE_HEADERS, cache_ask
 from llmgateway.gateway.gateway import Gateway
-from llmgateway.gateway.route_control import is_true, route_ask
+from llmgateway.gateway.route_control import ROUTE_HEADERS, is_true, route_ask
 from llmgateway.wire.requests import Asked
 
 # Above this size a body is parsed in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
+# Most calls have none of them.
+_ASKING = CACHE_HEADERS | ROUTE_HEADERS | {b"x-dry-run", b"x-timeout-seconds", b"idempotency-key"}
 
 Started = Callable[[Exchange], None]
 
@@ -63,15 +65,14 @@ class ModelCalls:
             raise MethodNotAllowedError(f"{path} takes POST, not {method[:20]}.", details={"allow": "POST"})
         exchange: Exchange = scope["exchange"]
         headers: dict[bytes, bytes] = scope.get("named_headers") or dict(scope["headers"])
-        dry = self._dry or (b"x-dry-run" in headers and is_true("X-Dry-Run", headers[b"x-dry-run"]))
-        if dry:
-            exchange.operation = None  # also when it is refused: it calls no model
-        exchange.deadline = exchange.started + self._allowed_s(headers)
-        if b"idempotency-key" in headers:
-            exchange.idempotency_key = headers[b"idempotency-key"].decode("latin-1")
-        exchange.cache_ask = cache_ask(headers)
-        exchange.route_ask = route_ask(headers)
-        call = await self._call(scope["body"])
+        dry = self._dry
+        if dry or not _ASKING.isdisjoint(headers):
+            dry = self._ask(exchange, headers)
+        else:
+            exchange.deadline = exchange.started + self._times.request_s
+        body: bytes = scope["body"]
+        read = self._read
+        call = self._call(body, read(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(read, body))
         if dry:
             await send_complete(exchange, _whole(await self._gateway.explain(exchange, call)), send)
             return
@@ -83,9 +84,19 @@ class ModelCalls:
             return
         await send_complete(exchange, _whole(await self._gateway.send(exchange, call)), send)
 
-    async def _call(self, body: bytes) -> Call:
-        read = self._read
-        asked = read(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(read, body)
+    def _ask(self, exchange: Exchange, headers: dict[bytes, bytes]) -> bool:
+        """Note what the headers ask for. Returns whether nobody is to be called."""
+        dry = self._dry or (b"x-dry-run" in headers and is_true("X-Dry-Run", headers[b"x-dry-run"]))
+        if dry:
+            exchange.operation = None  # also when it is refused: it calls no model
+        exchange.deadline = exchange.started + self._allowed_s(headers)
+        if b"idempotency-key" in headers:
+            exchange.idempotency_key = headers[b"idempotency-key"].decode("latin-1")
+        exchange.cache_ask = cache_ask(headers)
+        exchange.route_ask = route_ask(headers)
+        return dry
+
+    def _call(self, body: bytes, asked: Asked) -> Call:
         options = asked.stream_options
         return Call(
             operation=self._operation,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from llmgateway.caller import CacheAsk
 from llmgateway.errors import InvalidRequestError
 
+CACHE_HEADERS = frozenset({b"cache-control", b"x-cache-ttl"})
 _LONGEST_TTL_S = 30 * 86_400.0
 
 

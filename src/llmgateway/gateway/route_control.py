@@ -7,6 +7,7 @@ from llmgateway.caller import RouteAsk
 from llmgateway.catalog.model import Strategy
 from llmgateway.errors import InvalidRequestError
 
+ROUTE_HEADERS = frozenset({b"x-route-strategy", b"x-max-cost-usd", b"x-disable-fallbacks", b"x-task-type"})
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no", ""})

@@ -1,7 +1,8 @@
 """Watches for a client that leaves and cancels all that runs for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,9 +14,11 @@ _LOOK_EVERY_S = 0.05
 
 
 class Disconnect:
-    """Once the body has been read, the only message left to receive is that the client is gone.
+    """Cancels the task of a request whose body has been read, and whose client leaves before it has its answer.
 
-    One timer for all requests looks which of them are there for a second look: those get a watcher each.
+    Our own server tells of that, by `when_gone` of what it puts into `scope["request"]`. With another one, the only
+    message left to receive then is that the client is gone: one timer for all requests looks which of them are there
+    for a second look, and those get a watcher each.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -24,10 +27,16 @@ class Disconnect:
         self._seen: set[_Watch] = set()
         self._looking = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        request = scope.get("request")
+        if request is None:
+            return self._watched(scope, receive, send)
+        request.when_gone = partial(_end, scope["exchange"])
+        return self._app(scope, receive, send)
+
+    async def _watched(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = _Watch(scope["exchange"], receive, self._expect)
         try:
             await self._app(scope, watch, send)
@@ -49,6 +58,13 @@ class Disconnect:
         self._looking = bool(self._seen)
         if self._looking:
             asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+
+
+def _end(exchange: Exchange, request: "asyncio.Task[object]") -> None:
+    # After its last byte there is nothing to leave from: what still runs gives a connection back.
+    if exchange.cancelled_by is None and not exchange.recorded:
+        exchange.cancelled_by = ClientGoneError("The client closed the connection.")
+        request.cancel()
 
 
 class _Watch:
@@ -90,7 +106,5 @@ class _Watch:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        # After its last byte there is nothing to leave from: what still runs gives a connection back.
-        if self._request is not None and self._exchange.cancelled_by is None and not self._exchange.recorded:
-            self._exchange.cancelled_by = ClientGoneError("The client closed the connection.")
-            self._request.cancel()
+        if self._request is not None:
+            _end(self._exchange, self._request)
