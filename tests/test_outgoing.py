@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from starlette.types import Message, Send
 
 from llmgateway.exchange import Exchange, Header
-from llmgateway.outgoing import Outgoing
+from llmgateway.outgoing import WHOLE, Outgoing
 from tests.asgi import Client
 
 END: Message = {"type": "http.response.body", "body": b"end"}
@@ -77,3 +77,20 @@ async def test_the_status_and_the_last_message_are_seen() -> None:
     assert exchange.status == 203
     assert last == [(exchange, END)]
     assert client.body == b"endend"
+
+
+async def test_a_message_may_be_a_whole_answer() -> None:
+    client, exchange = Client(), Exchange()
+    last: list[str] = []
+
+    async def send_last(_: Exchange, send: Send, message: Message) -> None:
+        last.append(message["type"])
+        await send(message)
+
+    outgoing = Outgoing(client.send)
+    assert not outgoing.takes_whole
+    outgoing.exchange, outgoing.last, outgoing.headers = exchange, send_last, [(b"a", b"1")]
+    await outgoing({"type": WHOLE, "status": 203, "headers": [], "body": b"end"})
+
+    assert client.sent == [{"type": WHOLE, "status": 203, "headers": [(b"a", b"1")], "body": b"end"}]
+    assert (exchange.status, last) == (203, [WHOLE])

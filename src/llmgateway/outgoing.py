@@ -10,6 +10,8 @@ from starlette.types import Message, Send
 
 from llmgateway.exchange import Exchange, Header
 
+# A message that is a whole answer: what a start and a body are otherwise. Only our own server knows it.
+WHOLE = "http.response.whole"
 # Sends an answer's last message by the `send` that it is given.
 SendLast = Callable[[Exchange, Send, Message], Awaitable[None]]
 
@@ -18,6 +20,7 @@ class Outgoing:
     """Made by the outermost middleware, and found by those within.
 
     Attributes:
+        takes_whole: Whether a message may be a whole answer.
         begun: Whether anything has gone out.
         headers: Go out with the answer, whatever it is.
         fitting: Says what headers go out besides with one that has these; `None` is none.
@@ -25,10 +28,11 @@ class Outgoing:
         last: Sends the last message; `None` is like all others.
     """
 
-    __slots__ = ("_send", "begun", "exchange", "fitting", "headers", "last")
+    __slots__ = ("_send", "begun", "exchange", "fitting", "headers", "last", "takes_whole")
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.takes_whole = False
         self.begun = False
         self.headers: Sequence[Header] = ()
         self.fitting: Callable[[Sequence[Header]], Sequence[Header]] | None = None
@@ -43,7 +47,8 @@ class Outgoing:
     def __call__(self, message: Message) -> Awaitable[None]:
         """Send a message."""
         self.begun = True
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind != "http.response.body":
             exchange, fitting, headers = self.exchange, self.fitting, message["headers"]
             if exchange is not None:
                 exchange.status = message["status"]
@@ -51,6 +56,8 @@ class Outgoing:
                 message["headers"] = [*headers, *fitting(headers), *self.headers]
             elif self.headers:
                 message["headers"] = [*headers, *self.headers]
-        elif self.last is not None and self.exchange is not None and not message.get("more_body", False):
+            if kind == "http.response.start":
+                return self._send(message)
+        if self.last is not None and self.exchange is not None and not message.get("more_body", False):
             return self.last(self.exchange, self._send, message)
         return self._send(message)

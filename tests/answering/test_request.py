@@ -11,6 +11,7 @@ import anyio
 import pytest
 from starlette.types import Message
 
+from llmgateway.outgoing import WHOLE
 from tests.answering.site import GET, Call, Headers, closing, piece, says, serving, sized, split, start, talking
 
 
@@ -501,3 +502,27 @@ async def test_who_wants_to_know_is_told_that_the_client_left(body: bytes, reads
             await asyncio.sleep(0.005)
 
     assert site.raised == []
+
+
+def whole(body: bytes) -> Message:
+    return {"type": WHOLE, "status": 201, "headers": [(b"x", b"y"), *sized(body)], "body": body}
+
+
+async def test_an_answer_may_be_one_message() -> None:
+    async with serving(says(whole(b"hello"))) as site, talking(site) as (reader, writer):
+        connection = await site.connection()
+        connection.transport = counting = Counting(connection.transport)
+        for _ in range(2):
+            writer.write(GET)
+            answer = await reader.readuntil(b"hello")
+            assert split(answer) == (b"HTTP/1.1 201 Created", [b"x: y", b"content-length: 5"], b"hello")
+
+        assert counting.writes == [answer, answer]
+
+
+@pytest.mark.parametrize("before", [[start()], [start(), piece()], [whole(b"a")]])
+async def test_a_whole_answer_is_the_first_and_the_last(before: list[Message]) -> None:
+    async with serving(says(*before, whole(b"hello"))) as site:
+        await site.ask(closing(GET))
+
+    assert [str(error) for error in site.raised] == ["http.response.whole came out of turn"]

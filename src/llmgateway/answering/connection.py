@@ -58,7 +58,7 @@ class Protocol(asyncio.Protocol):
         self.newest: Request | None = None
         self._answering: Request | None = None
         self._waiting: deque[tuple[Request, Scope]] = deque()
-        self._is_held = False
+        self.is_held = False
         # Nothing is written now: the client has to read first, or is gone.
         self.is_slow = self.is_lost = False
         self._drained: asyncio.Event | None = None
@@ -212,7 +212,8 @@ class Protocol(asyncio.Protocol):
             self.transport.close()
         if self.transport.is_closing():
             return
-        self.read_on()
+        if self.is_held:
+            self.read_on()
         if self._waiting:
             # Not in the context of the request before.
             self._context.run(self._answer, *self._waiting.popleft())
@@ -244,14 +245,14 @@ class Protocol(asyncio.Protocol):
             self.newest.keep_alive = False
 
     def _hold(self) -> None:
-        if not self._is_held:
-            self._is_held = True
+        if not self.is_held:
+            self.is_held = True
             self.transport.pause_reading()
 
     def read_on(self) -> None:
         """Read on, if it was held up: what came has been taken."""
-        if self._is_held:
-            self._is_held = False
+        if self.is_held:
+            self.is_held = False
             self.transport.resume_reading()
 
     @override

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Scope
 
 from llmgateway.answering.head import VALUE_BYTES, Header, shape_of
+from llmgateway.outgoing import WHOLE
 
 if TYPE_CHECKING:
     from llmgateway.answering.connection import Protocol
@@ -138,7 +139,8 @@ class Request:
 
     def _taken(self) -> bytes:
         body, self.body = bytes(self.body), b""
-        self._connection.read_on()
+        if self._connection.is_held:
+            self._connection.read_on()
         return body
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -150,12 +152,18 @@ class Request:
         connection = self._connection
         if connection.is_slow:
             return self._send_later(message)
-        if not self.started:
-            if message["type"] != "http.response.start":
+        kind = message["type"]
+        if self.started:
+            if kind != "http.response.body" or self.is_over:
                 raise _out_of_turn(message)
+        elif kind == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
+            # A body that is still to come does not hold the head back.
+            connection.loop.call_soon(self._flush)
             return connection.nothing
-        if message["type"] != "http.response.body" or self.is_over:
+        elif kind == WHOLE:
+            self._start(message["status"], message["headers"])
+        else:
             raise _out_of_turn(message)
         body = message.get("body", b"")
         if message.get("more_body", False):
@@ -211,8 +219,6 @@ class Request:
         self._head = head + b"\r\n"
         self.started = True
         self._waits = False
-        # A body that is still to come does not hold the head back.
-        connection.loop.call_soon(self._flush)
 
     def _framed(self, body: bytes, *, over: bool = False) -> bytes:
         if self._is_head:

@@ -10,6 +10,7 @@ from starlette.types import Send
 
 from llmgateway.errors import GatewayError, InvalidRequestError
 from llmgateway.exchange import Complete, Exchange, Streamed
+from llmgateway.outgoing import WHOLE
 from llmgateway.wire.errors import error_event
 from llmgateway.wire.sse import COMMENT, ENDS
 
@@ -48,6 +49,9 @@ async def send_complete(exchange: Exchange, reply: Complete, send: Send) -> None
         (b"content-length", b"%d" % len(reply.body)),
         *exchange.headers(),
     ]
+    if getattr(send, "takes_whole", False):
+        await send({"type": WHOLE, "status": 200, "headers": headers, "body": reply.body})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

@@ -53,12 +53,14 @@ class Paths:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope["path"]
-        serve = self._calls.get(path) or (self._documents if path.startswith(DOCUMENTS) else self._pages)
+        serve = self._calls.get(path)
+        if serve is None:
+            serve = self._documents if path.startswith(DOCUMENTS) else self._pages
+            # What Starlette does for its own applications; the router raises for unknown paths when it sees one.
+            scope["app"] = self
         if scope["method"] == "POST":
             # Known before anything refuses the request: a refusal is counted as a model call's, and answered as one.
             scope["exchange"].operation = OPERATIONS.get(path)
-        # What Starlette does for its own applications; the router raises for unknown paths when it sees one.
-        scope["app"] = self
         return serve(scope, receive, send)
 
 

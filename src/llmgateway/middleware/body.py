@@ -50,16 +50,14 @@ class Body:
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = _Held(self._expected_bytes(scope))
+        length = _length(scope)
+        whole = getattr(receive, "whole", None)
+        body: bytes | None = None if whole is None else whole()
+        # What is there is as long as it is, whatever its sender said.
+        held = _Held(self._expected_bytes(length) if body is None else self._allowed_bytes(len(body)))
         self._take(held.size_bytes)
         try:
-            whole = getattr(receive, "whole", None)
-            body: bytes | None = None if whole is None else whole()
-            if body is None:
-                body = await self._read(held, receive)
-            else:
-                self._grow(held, len(body))
-            scope["body"] = body
+            scope["body"] = await self._read(held, receive) if body is None else body
             await self._app(scope, receive, send)
         finally:
             self._held_bytes -= held.size_bytes
@@ -87,9 +85,7 @@ class Body:
             raise InvalidRequestError(f"No more of the body came for {self._piece_timeout_s:g} s.") from None
 
     def _grow(self, held: "_Held", size_bytes: int) -> None:
-        if size_bytes > self._max_bytes:
-            raise self._too_large()
-        if size_bytes > held.size_bytes:
+        if self._allowed_bytes(size_bytes) > held.size_bytes:
             self._take(size_bytes - held.size_bytes)
             held.size_bytes = size_bytes
 
@@ -98,25 +94,34 @@ class Body:
             raise OverloadedError("The gateway holds as many request bodies as it can.", retry_after_s=1.0)
         self._held_bytes += more_bytes
 
-    def _expected_bytes(self, scope: Scope) -> int:
-        pairs: list[Header] = scope["headers"]
-        headers: dict[bytes, bytes] = scope.get("named_headers") or dict(pairs)
-        length = headers.get(b"content-length")
-        if len(headers) < len(pairs):
-            _check_repeated(pairs)
-        elif headers.get(b"content-encoding", b"identity") != b"identity":
-            _check_plain(headers[b"content-encoding"])
+    def _allowed_bytes(self, size_bytes: int) -> int:
+        if size_bytes > self._max_bytes:
+            raise self._too_large()
+        return size_bytes
+
+    def _expected_bytes(self, length: bytes | None) -> int:
         if length is None:
             return 0
         if not length.isdigit():
             raise InvalidRequestError("Content-Length is not a number.")
         # More digits than any size has are not read at all: Python refuses to.
-        if len(length) > _MOST_DIGITS or (expected_bytes := int(length)) > self._max_bytes:
+        if len(length) > _MOST_DIGITS:
             raise self._too_large()
-        return expected_bytes
+        return self._allowed_bytes(int(length))
 
     def _too_large(self) -> RequestTooLargeError:
         return RequestTooLargeError(f"The body is larger than {self._max_bytes} bytes: send less, or raise the limit.")
+
+
+def _length(scope: Scope) -> bytes | None:
+    """Read how long the body will be. Raises: InvalidRequestError: It is compressed, or there are several lengths."""
+    pairs: list[Header] = scope["headers"]
+    headers: dict[bytes, bytes] = scope.get("named_headers") or dict(pairs)
+    if len(headers) < len(pairs):
+        _check_repeated(pairs)
+    elif b"content-encoding" in headers:
+        _check_plain(headers[b"content-encoding"])
+    return headers.get(b"content-length")
 
 
 def _check_repeated(pairs: Iterable[Header]) -> None:

@@ -35,5 +35,6 @@ class RequestID:
             exchange.client_id = theirs.decode()
             shown = theirs
         outgoing = Outgoing(send)
+        outgoing.takes_whole = "request" in scope
         outgoing.headers = (b"x-request-id", shown), (b"x-gateway-request-id", ours)
         return self._app(scope, receive, outgoing)

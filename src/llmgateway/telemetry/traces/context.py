@@ -27,7 +27,7 @@ _BAGGAGE_MEMBER = re.compile(
     rb"%b[ \t]*=[ \t]*%b(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*%b)?)*" % (_TOKEN, _VALUE, _TOKEN, _VALUE)
 )
 _ODD_DIGITS = b"13579bdf"
-_OURS = frozenset((b"traceparent", b"tracestate", b"baggage"))
+TRACE_HEADERS = frozenset((b"traceparent", b"tracestate", b"baggage"))
 
 
 class Parent(NamedTuple):
@@ -44,7 +44,7 @@ def begin(headers: Iterable[Header], sampler: Sampler) -> Trace:
     Args:
         headers: With lower-case names, as ASGI gives them.
     """
-    found = [header for header in headers if header[0] in _OURS]
+    found = [header for header in headers if header[0] in TRACE_HEADERS]
     if found:
         return _continued(found, sampler)
     trace_id = random.getrandbits(128) or 1
