@@ -74,13 +74,17 @@ class Application:
         leave: Callable[[], Awaitable[None]] | None = None,
         sockets: ASGIApp | None = None,
     ) -> None:
-        # For a server that knows that it is a request: a coroutine less.
-        self.requests = stack
+        self._stack = stack
         self._sockets = sockets
         self.state = state
         self._beside = beside
         self._close = close
         self._leave = leave
+
+    @property
+    def requests(self) -> ASGIApp:
+        """What serves requests alone, for a server that knows what it has: a coroutine less."""
+        return self._stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,7 +95,7 @@ class Application:
             else:
                 await self._sockets(scope, receive, send)
         else:
-            await self.requests(scope, receive, send)
+            await self._stack(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -176,7 +176,8 @@ class Protocol(asyncio.Protocol):
 
     def _answer(self, request: Request, scope: Scope) -> None:
         self._answering = request
-        request.task = self.loop.create_task(request.run(self._app, scope))
+        # With a name: to make one up would cost more than all else here.
+        request.task = asyncio.Task(request.run(self._app, scope), loop=self.loop, name="request")
         self.server_state.tasks.add(request.task)
 
     def on_body(self, piece: bytes) -> None:
