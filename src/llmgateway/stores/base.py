@@ -115,7 +115,8 @@ class Decision(Struct, gc=False):
         unit: What that rule counts: `requests` (rates, slots, cooldowns), `tokens` or `money`.
         of_choice: Whether only the choices refused.
         retry_after_s: Seconds after which it may pass, when nobody else comes first.
-        states: Of the rates in `Ask.rules`, in their order, after this call.
+        states: Of the rates in `Ask.rules`, in their order, after this call. Of one that passes perhaps only the
+            tightest of each unit, the first of several: nobody reads the others.
         unseeded: Purses that the store knows nothing of: the call was refused, `seed` them and ask again.
     """
 

@@ -47,6 +47,23 @@ async def test_what_nobody_uses_any_more_is_forgotten_little_by_little() -> None
     assert len(rig.limiter) < 4000
 
 
+async def test_what_the_last_rule_or_every_choice_refuses_takes_nothing_of_the_others() -> None:
+    rig = Rig()
+    rates = (rate(60, 5), rate(6000, 1000, unit="tokens"))
+    rules = Rules(rates, (slots(3),), (), (purse(100), purse(5, key="small")))
+    full = Rules(slots=(slots(0, "full"),))
+    for one in rules.purses:
+        await rig.limiter.seed(one, 0)
+
+    spent = await rig.ask("a", rules, tokens=10, nusd=10)
+    no_choice = await rig.ask("b", rules, tokens=10, nusd=5, choices=(full,))
+
+    assert (spent.allowed, spent.unit, no_choice.allowed, no_choice.of_choice) == (False, "money", False, True)
+    standing = await rig.look(rules)
+    assert [state.remaining for state in standing.rates] == [5, 1000]
+    assert (standing.slots, standing.spent_nusd) == ([0], [0, 0])
+
+
 async def test_what_is_in_use_is_never_forgotten() -> None:
     rig = Rig()
     rules = Rules((rate(60, 10),), (slots(3),), (cooldown(3600.0, after=1),))

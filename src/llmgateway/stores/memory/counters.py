@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from llmgateway.stores.base import Ask, Cooldown, Purse, Rate, RateState, Slots
-from llmgateway.stores.gcra import NEVER_US, SLOT_WAIT_US, US, rescaled, scale_of
+from llmgateway.stores.gcra import EXACT, NEVER_US, SLOT_WAIT_US, US, rescaled, scale_of
 
 UNKNOWN = -1  # how long to wait for a purse that nobody has filled
 _DAY_US = 86_400 * US
@@ -15,16 +15,13 @@ _ENDLESS_KEPT_US = 7 * _DAY_US
 
 
 class Bucket:
-    """A rate. `asked` is what the call that was last asked about would add.
+    """A rate. What a call needs of it is written out in `pour`, once more: four of them are asked for every call."""
 
-    What a call needs of it is written out here and in `passes`, once more: three of them are asked for every call.
-    """
-
-    __slots__ = ("asked", "burst", "cost", "drain", "drain_s", "full", "last_us", "level", "rule", "scale", "unit")
+    __slots__ = ("burst", "cost", "drain", "drain_s", "full", "last_us", "level", "rule", "scale", "unit")
 
     def __init__(self, rule: Rate, now_us: int) -> None:
         self.rule = rule
-        self.level = self.asked = self.unit = 0
+        self.level = self.unit = 0
         self.last_us = now_us
         self._use(rule)
 
@@ -40,15 +37,23 @@ class Bucket:
 
     def wait_us(self, ask: Ask, now_us: int) -> int:
         self.sink(now_us)
-        self.asked = self.cost or min(ask.tokens, self.burst) * self.unit
-        over = self.level + self.asked - self.full
+        over = self.level + self.asked(ask.tokens) - self.full
         return 0 if over <= 0 else -(-over // self.drain)
+
+    def asked(self, tokens: int) -> int:
+        """Return what a call of so many tokens adds to the level."""
+        return self.cost or min(tokens, self.burst) * self.unit
 
     def settle(self, ask: Ask, tokens: int, now_us: int) -> None:
         """Say how many tokens it were: fewer are given back, more are a debt."""
-        if more := tokens - min(ask.tokens, self.burst):
-            self.sink(now_us)
-            self.level = max(self.level + more * self.unit, 0)
+        asked = ask.tokens
+        more = tokens - (asked if asked < self.burst else self.burst)  # noqa: FURB136  a call of `min` costs five times that
+        if more:
+            # What is given back may be taken off before what sank meanwhile: nothing goes below nothing either way.
+            if more > 0 or now_us < self.last_us:
+                self.sink(now_us)
+            level = self.level + more * self.unit
+            self.level = level if level > 0 else 0  # noqa: FURB136  likewise
 
     def sink(self, now_us: int) -> None:
         """Let time pass."""
@@ -72,21 +77,36 @@ class Bucket:
         self.cost = scale.unit if rule.unit == "requests" else 0
 
 
-def passes(buckets: Sequence[Bucket], ask: Ask, now_us: int) -> bool:
-    """Whether none of them makes the call wait, in as few steps as can be."""
+def pour(buckets: Sequence[Bucket], tokens: int, now_us: int) -> RateState | None:
+    """Add a call to buckets of one unit, if all of them have room for it; else to none.
+
+    Returns:
+        The state of the tightest, the first of several; `None` when one of them has no room.
+    """
+    tightest, least = buckets[0], EXACT
     for bucket in buckets:
         level = bucket.level
-        if (elapsed_us := now_us - bucket.last_us) > 0:
-            level -= elapsed_us * bucket.drain
-            bucket.level = level = level if level > 0 else 0  # noqa: FURB136  a call of `max` costs five times that
+        sunk = (now_us - bucket.last_us) * bucket.drain
+        if sunk >= level:
+            level = 0
+        elif sunk > 0:
+            level -= sunk
+        level += bucket.cost or (tokens if tokens < bucket.burst else bucket.burst) * bucket.unit  # noqa: FURB136  likewise
+        left = (bucket.full - level) // bucket.unit
+        if left < 0:
+            take_back(buckets[: buckets.index(bucket)], tokens)
+            return None
+        bucket.level = level
         bucket.last_us = now_us
-        cost = bucket.cost
-        if not cost:
-            cost = (ask.tokens if ask.tokens < bucket.burst else bucket.burst) * bucket.unit  # noqa: FURB136  likewise
-        bucket.asked = cost
-        if level + cost > bucket.full:
-            return False
-    return True
+        if left < least:
+            tightest, least = bucket, left
+    return RateState(tightest.rule, least, tightest.level / tightest.drain_s)
+
+
+def take_back(buckets: Sequence[Bucket], tokens: int) -> None:
+    """Undo `pour`, at the same moment."""
+    for bucket in buckets:
+        bucket.level -= bucket.asked(tokens)
 
 
 class Leases:
@@ -107,12 +127,16 @@ class Leases:
     def wait_us(self, ask: Ask, now_us: int) -> int:
         return 0 if self.count(now_us) < self.rule.limit else SLOT_WAIT_US
 
-    def take(self, ask: Ask, now_us: int) -> None:
+    def take(self, ask: Ask, now_us: int) -> bool:
+        """Give the call a slot, if there is one; whether there is."""
+        if self.wait_us(ask, now_us):
+            return False
         self._held[ask.id] = until_us = now_us + int(ask.lease_s * US)
         if until_us < self._soonest_us:  # noqa: PLR1730  likewise
             self._soonest_us = until_us
+        return True
 
-    def free(self, who: str) -> None:
+    def release(self, who: str) -> None:
         self._held.pop(who, None)
 
     def count(self, now_us: int) -> int:
@@ -129,11 +153,11 @@ class Leases:
 class Rest:
     """A cooldown: the last refusals, and until when nothing passes."""
 
-    __slots__ = ("_refused_us", "_until_us", "rule")
+    __slots__ = ("_refused_us", "rule", "until_us")
 
     def __init__(self, rule: Cooldown, now_us: int) -> None:
         self.rule = rule
-        self._until_us = 0
+        self.until_us = 0
         self._refused_us: deque[int] = deque()
 
     def adopt(self, rule: Cooldown) -> bool:
@@ -141,16 +165,15 @@ class Rest:
         changed, self.rule = rule != self.rule, rule
         return changed
 
-    def wait_us(self, ask: Ask, now_us: int) -> int:
-        return self.left_us(now_us) if self._until_us else 0
-
     def left_us(self, now_us: int) -> int:
         """Return how much of the rest is left; after the clock stepped back never more than the whole."""
-        left = min(self._until_us - now_us, round(self.rule.rest_s * US))
-        if left <= 0:
-            self._until_us = 0
+        if not self.until_us:
             return 0
-        self._until_us = now_us + left
+        left = min(self.until_us - now_us, round(self.rule.rest_s * US))
+        if left <= 0:
+            self.until_us = 0
+            return 0
+        self.until_us = now_us + left
         return left
 
     def refuse(self, now_us: int) -> int:
@@ -164,12 +187,12 @@ class Rest:
         if len(refused) < self.rule.after or now_us - refused[0] > round(self.rule.within_s * US):
             return 0
         refused.clear()
-        self._until_us = now_us + round(self.rule.rest_s * US)
-        return self._until_us - now_us
+        self.until_us = now_us + round(self.rule.rest_s * US)
+        return self.until_us - now_us
 
     def idle(self, now_us: int) -> bool:
         within_us = round(self.rule.within_s * US)
-        return self._until_us <= now_us and (not self._refused_us or now_us - self._refused_us[-1] > within_us)
+        return self.until_us <= now_us and (not self._refused_us or now_us - self._refused_us[-1] > within_us)
 
 
 class Account:
@@ -191,43 +214,56 @@ class Account:
         return changed
 
     def wait_us(self, ask: Ask, now_us: int) -> int:
-        used = self.used_nusd(now_us)
-        if used is None:
+        if self.spent_nusd is None:
             return UNKNOWN
-        hard = self.rule.hard_nusd
+        if now_us >= self._soonest_us:
+            self._release_dead(now_us)
+        used, hard = self.spent_nusd + self._held_nusd, self.rule.hard_nusd
         if used + ask.cost_nusd <= hard and used < hard:
             return 0
         ends_at = self.rule.ends_at
         return NEVER_US if ends_at is None else max(round(ends_at * US) - now_us, 1)
 
-    def take(self, ask: Ask, now_us: int) -> None:
+    def take(self, ask: Ask, now_us: int) -> bool:
+        """Hold what the call may cost, if there is room for it; whether there is."""
+        if self.wait_us(ask, now_us):
+            return False
         self._touched_us = now_us
-        if ask.cost_nusd:
-            self._release(ask.id)
+        cost_nusd = ask.cost_nusd
+        if cost_nusd:
+            who, held = ask.id, self._held
+            if who in held:
+                self.release(who)
             until_us = now_us + int(ask.lease_s * US)
-            self._held[ask.id] = ask.cost_nusd, until_us
-            self._held_nusd += ask.cost_nusd
+            held[who] = cost_nusd, until_us
+            self._held_nusd += cost_nusd
             if until_us < self._soonest_us:  # noqa: PLR1730  likewise
                 self._soonest_us = until_us
+        return True
 
     def settle(self, who: str, cost_nusd: int, now_us: int) -> int | None:
         """Put what was spent in the place of what was held; return what is used now."""
         self._touched_us = now_us
-        self._release(who)
+        if (held := self._held.pop(who, None)) is not None:
+            self._held_nusd -= held[0]
         if self.spent_nusd is None:
             return None
-        self.spent_nusd += cost_nusd
-        return self.used_nusd(now_us)
+        if now_us >= self._soonest_us:
+            self._release_dead(now_us)
+        self.spent_nusd = spent_nusd = self.spent_nusd + cost_nusd
+        return spent_nusd + self._held_nusd
 
     def used_nusd(self, now_us: int) -> int | None:
         """Return what is spent and held, without what the dead hold."""
         if self.spent_nusd is None:
             return None
-        if now_us >= self._soonest_us:
-            for who in [who for who, (_, until_us) in self._held.items() if until_us <= now_us]:
-                self._release(who)
-            self._soonest_us = min((until_us for _, until_us in self._held.values()), default=NEVER_US)
+        self._release_dead(now_us)
         return self.spent_nusd + self._held_nusd
+
+    def release(self, who: str) -> None:
+        """Give back what a call holds, if it holds anything."""
+        if (held := self._held.pop(who, None)) is not None:
+            self._held_nusd -= held[0]
 
     def idle(self, now_us: int) -> bool:
         if self.spent_nusd is None:
@@ -237,9 +273,10 @@ class Account:
             return now_us > self._touched_us + _ENDLESS_KEPT_US
         return now_us > round(ends_at * US) + _DAY_US
 
-    def _release(self, who: str) -> None:
-        if (held := self._held.pop(who, None)) is not None:
-            self._held_nusd -= held[0]
+    def _release_dead(self, now_us: int) -> None:
+        for who in [who for who, (_, until_us) in self._held.items() if until_us <= now_us]:
+            self.release(who)
+        self._soonest_us = min((until_us for _, until_us in self._held.values()), default=NEVER_US)
 
 
 Counter = Bucket | Leases | Rest | Account

@@ -25,7 +25,7 @@ from llmgateway.stores.base import (
     Standing,
 )
 from llmgateway.stores.gcra import NEVER_US, US
-from llmgateway.stores.memory.counters import UNKNOWN, Account, Bucket, Leases, Rest, passes
+from llmgateway.stores.memory.counters import UNKNOWN, Account, Bucket, Leases, Rest, pour, take_back
 
 _wall_clock = partial(time.clock_gettime, time.CLOCK_REALTIME)
 _SWEPT_AT_ONCE = 2
@@ -38,7 +38,7 @@ _Table = OrderedDict[str, Any]
 class _Plan:
     """The counters of one set of rules, found once: good as long as no counter was forgotten or changed its rule."""
 
-    __slots__ = ("accounts", "buckets", "leases", "of_tokens", "rests", "rules")
+    __slots__ = ("accounts", "buckets", "by_unit", "holders", "leases", "of_tokens", "rests", "rules")
 
     def __init__(
         self,
@@ -51,37 +51,44 @@ class _Plan:
         self.rules = rules  # kept, so that no other set of rules has its id
         self.buckets = buckets
         self.of_tokens = [bucket for bucket in buckets if bucket.rule.unit == "tokens"]
+        of_requests = [bucket for bucket in buckets if bucket.rule.unit == "requests"]
+        self.by_unit = [same for same in (of_requests, self.of_tokens) if same]
         self.leases = leases
         self.rests = rests
         self.accounts = accounts
+        self.holders: tuple[Leases | Account, ...] = (*leases, *accounts)
 
-    def passes(self, ask: Ask, now_us: int) -> bool:
-        if not passes(self.buckets, ask, now_us):
-            return False
-        for leases in self.leases:
-            if leases.wait_us(ask, now_us):
-                return False
+    def take(self, ask: Ask, now_us: int) -> list[RateState] | None:
+        """Take what a call asks for, if every rule lets it pass; else nothing.
+
+        Returns:
+            The tightest rate of each unit; `None` when it may not pass.
+        """
         for rest in self.rests:
-            if rest.wait_us(ask, now_us):
-                return False
-        for account in self.accounts:  # noqa: SIM110  `all` would make a generator for each call
-            if account.wait_us(ask, now_us):
-                return False
-        return True
+            if rest.until_us and rest.left_us(now_us):
+                return None
+        states: list[RateState] = []
+        for buckets in self.by_unit:
+            state = pour(buckets, ask.tokens, now_us)
+            if state is None:
+                self._undo(ask, len(states), 0)
+                return None
+            states.append(state)
+        for holder in self.holders:
+            if not holder.take(ask, now_us):
+                self._undo(ask, len(states), self.holders.index(holder))
+                return None
+        return states
 
-    def take(self, ask: Ask, now_us: int) -> None:
-        for bucket in self.buckets:
-            bucket.level += bucket.asked
-        for leases in self.leases:
-            leases.take(ask, now_us)
-        for account in self.accounts:
-            account.take(ask, now_us)
+    def take_back(self, ask: Ask) -> None:
+        """Undo `take`, at the same moment."""
+        self._undo(ask, len(self.by_unit), len(self.holders))
 
-    def states(self) -> list[RateState]:
-        return [
-            RateState(bucket.rule, (bucket.full - bucket.level) // bucket.unit, bucket.level / bucket.drain_s)
-            for bucket in self.buckets
-        ]
+    def _undo(self, ask: Ask, units: int, holders: int) -> None:
+        for buckets in self.by_unit[:units]:
+            take_back(buckets, ask.tokens)
+        for holder in self.holders[:holders]:
+            holder.release(ask.id)
 
 
 class _Refusal(Struct, gc=False):
@@ -138,17 +145,18 @@ class MemoryLimiter:
         """Ask leave without waiting: nothing here waits."""
         now_us = int(self._now() * US)
         plan = self._plans.get(id(ask.rules)) or self._plan(ask.rules, now_us)
-        if not plan.passes(ask, now_us):
+        states = plan.take(ask, now_us)
+        if states is None:
             return self._refused(plan, ask, now_us)
         choice = 0
         if ask.choices:
             choice = self._choose(ask, now_us)
             if choice < 0:
+                plan.take_back(ask)
                 return self._no_choice(plan, ask, now_us)
-        plan.take(ask, now_us)
         if self._fresh:
             self._sweep(now_us)
-        return Decision(True, choice, states=plan.states())
+        return Decision(True, choice, states=states)
 
     def settle(self, reservation: Reservation, *, tokens: int, cost_nusd: int) -> None:
         if reservation.settled:
@@ -156,9 +164,16 @@ class MemoryLimiter:
         reservation.settled = True
         now_us = int(self._now() * US)
         ask = reservation.ask
-        self._settle(ask.rules, ask, tokens, cost_nusd, now_us)
-        if ask.choices:
-            self._settle(ask.choices[reservation.choice], ask, tokens, cost_nusd, now_us)
+        for rules in (ask.rules, ask.choices[reservation.choice]) if ask.choices else (ask.rules,):
+            plan = self._plans.get(id(rules)) or self._plan(rules, now_us)
+            for bucket in plan.of_tokens:
+                bucket.settle(ask, tokens, now_us)
+            for leases in plan.leases:
+                leases.release(ask.id)
+            for account in plan.accounts:
+                used = account.settle(ask.id, cost_nusd, now_us)
+                if used is not None and self._spent is not None:
+                    self._spent(account.rule, used)
 
     async def seed(self, purse: Purse, spent_nusd: int) -> None:
         account = self._kept(self._purses, purse, Account, int(self._now() * US))
@@ -184,23 +199,11 @@ class MemoryLimiter:
             self._rests.pop(cooldown.key, None)
         self._plans.clear()
 
-    def _settle(self, rules: Rules, ask: Ask, tokens: int, cost_nusd: int, now_us: int) -> None:
-        plan = self._plans.get(id(rules)) or self._plan(rules, now_us)
-        for bucket in plan.of_tokens:
-            bucket.settle(ask, tokens, now_us)
-        for leases in plan.leases:
-            leases.free(ask.id)
-        for account in plan.accounts:
-            used = account.settle(ask.id, cost_nusd, now_us)
-            if self._spent is not None and used is not None:
-                self._spent(account.rule, used)
-
     def _choose(self, ask: Ask, now_us: int) -> int:
         """Take from the first choice that lets the call pass and return its index; -1 is none."""
         for choice, rules in enumerate(ask.choices):
             plan = self._plans.get(id(rules)) or self._plan(rules, now_us)
-            if plan.passes(ask, now_us):
-                plan.take(ask, now_us)
+            if plan.take(ask, now_us) is not None:
                 return choice
         return -1
 
@@ -284,7 +287,7 @@ def _refused_by_state(plan: _Plan, ask: Ask, now_us: int, refusal: _Refusal) -> 
     """Ask the cooldowns and purses; whether a cooldown is on."""
     rests, unseeded = False, []
     for rest in plan.rests:
-        rests |= refusal.also(rest.wait_us(ask, now_us), rest.rule.name, "requests")
+        rests |= refusal.also(rest.left_us(now_us), rest.rule.name, "requests")
     for account in plan.accounts:
         wait_us = account.wait_us(ask, now_us)
         if wait_us == UNKNOWN:
