@@ -53,10 +53,10 @@ class BudgetWatch:
 
     def spent(self, purse: Purse, used_nusd: int) -> None:
         """Note what of a purse is used or reserved now. Never waits, never raises."""
-        if purse.hard_nusd == BOUNDLESS:
-            return
         known = self._known.get(purse.key)
-        if known is None or known.purse != purse:
+        if known is None or (known.purse is not purse and known.purse != purse):
+            if purse.hard_nusd == BOUNDLESS:
+                return
             known = self._met(purse)
         known.used_nusd = used_nusd
         if known.steps and used_nusd >= known.steps[0][0]:

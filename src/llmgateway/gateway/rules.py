@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
+from math import inf
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -42,7 +43,7 @@ _Key = tuple[Caller, str | None, Operation, str | None, str | None]
 
 class _Entry(Struct, frozen=True, gc=False):
     rules: Rules
-    ends_at: float | None = None
+    ends_at: float
 
 
 class RuleBook:
@@ -81,13 +82,15 @@ class RuleBook:
             return NO_RULES
         if caller.provider_key is not None:
             caller = msgspec.structs.replace(caller, provider_key=None)  # which is kept nowhere
-        limited = model.name if model.name in self._limits.models else None
-        user = call.user if self._by_user else None
-        if user is not None and len(user) > _LONG:
-            user = _plain(user)
+        limited = user = None
+        if self._narrow:
+            limited = model.name if model.name in self._limits.models else None
+            user = call.user if self._by_user else None
+            if user is not None and len(user) > _LONG:
+                user = _plain(user)
         key = (caller, exchange.organization, call.operation, limited, user)
         entry = self._entries.get(key)
-        if entry is None or (entry.ends_at is not None and self._now() >= entry.ends_at):
+        if entry is None or self._now() >= entry.ends_at:
             entry = self._made(key)
             self._entries.put(key, entry)
         return entry.rules
@@ -124,6 +127,8 @@ class RuleBook:
         self._served = catalog
         self._limits = limits = catalog.limits
         self._by_user = self._enabled and limits.users != NO_LIMITS
+        # Whether more than the caller and the operation says which limits hold.
+        self._narrow = self._by_user or bool(limits.models)
         # Whether any account or deployment has limits: most catalogs name none, and need no look at `choices`.
         self.limits_accounts = any(account.limits != NO_LIMITS for account in catalog.accounts.values()) or any(
             one.limits != NO_LIMITS for model in catalog.models.values() for one in model.deployments
@@ -134,7 +139,7 @@ class RuleBook:
     def _made(self, key: _Key) -> _Entry:
         caller, organization, operation, model, user = key
         purses = tuple(self._purses(caller))
-        ends_at = min((purse.ends_at for purse in purses if purse.ends_at is not None), default=None)
+        ends_at = min((purse.ends_at for purse in purses if purse.ends_at is not None), default=inf)
         rules = Rules(purses=purses)
         if self._enabled:
             parts = [*self._of_caller(caller, organization, operation, user), *self._of_all(model)]

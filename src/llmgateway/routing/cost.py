@@ -1,6 +1,8 @@
 """What tokens cost: each is billed once, by its own kind."""
 
-from llmgateway.catalog.model import Prices
+from collections.abc import Iterable
+
+from llmgateway.catalog.model import Deployment, Prices
 from llmgateway.exchange import Usage
 
 
@@ -10,14 +12,7 @@ def cost_usd(usage: Usage, prices: Prices | None) -> float | None:
         return None
     if prices.above or prices.tiers:
         prices = prices.for_request(usage.prompt_tokens, usage.service_tier)
-    if _is_plain(usage):
-        return usage.prompt_tokens * prices.input + usage.completion_tokens * prices.output
-    return _input(usage, prices) + _output(usage, prices)
-
-
-def _is_plain(usage: Usage) -> bool:
-    """Whether all tokens are of the two usual kinds, as they are in most answers."""
-    return not (
+    if (
         usage.cached_tokens
         or usage.reasoning_tokens
         or usage.cache_write_tokens
@@ -26,7 +21,25 @@ def _is_plain(usage: Usage) -> bool:
         or usage.image_prompt_tokens
         or usage.audio_completion_tokens
         or usage.image_completion_tokens
-    )
+    ):
+        return _input(usage, prices) + _output(usage, prices)
+    # All tokens are of the two usual kinds, as they are in most answers.
+    return usage.prompt_tokens * prices.input + usage.completion_tokens * prices.output
+
+
+def dearest_usd(prompt_tokens: int, answer_tokens: int, deployments: Iterable[Deployment]) -> float | None:
+    """Give the most that a call costs, whoever of these answers; `None` when the price of one of them is unknown."""
+    dearest = 0.0
+    for deployment in deployments:
+        prices = deployment.prices
+        if prices is None:
+            return None
+        if prices.above:
+            prices = prices.for_request(prompt_tokens, None)
+        cost = prompt_tokens * prices.input + answer_tokens * prices.output
+        if cost > dearest:  # noqa: PLR1730  a call of `max` costs five times that
+            dearest = cost
+    return dearest
 
 
 def _input(usage: Usage, prices: Prices) -> float:

@@ -30,7 +30,8 @@ def expected(call: Call, deployment: Deployment, prompt_tokens: int | None = Non
         prompt_tokens: Of the question, where they have been counted.
     """
     if prompt_tokens is None:
-        prompt_tokens = _roughly(call)
+        # As usual: all of it is text.
+        prompt_tokens = len(call.body) // _BYTES_PER_TOKEN if not call.needs else _roughly(call)
         window = deployment.context_length
         if window is not None and prompt_tokens > window:
             # Longer than any prompt can be: something that is no text, in a place where nobody looked for it.
@@ -44,7 +45,7 @@ def expected(call: Call, deployment: Deployment, prompt_tokens: int | None = Non
     if most is not None and answer_tokens > most:
         answer_tokens = most
     answer_tokens *= call.n
-    return prompt_tokens, min(answer_tokens, _MOST_TOKENS)
+    return prompt_tokens, answer_tokens if answer_tokens < _MOST_TOKENS else _MOST_TOKENS  # noqa: FURB136  `min` is a call
 
 
 def expected_usage(call: Call, deployment: Deployment) -> Usage:
@@ -73,7 +74,7 @@ def rough_bounds(call: Call) -> tuple[int, int]:
 
 
 def _roughly(call: Call) -> int:
-    if not call.needs or MEDIA_NEEDS.isdisjoint(call.needs):
+    if MEDIA_NEEDS.isdisjoint(call.needs):
         return len(call.body) // _BYTES_PER_TOKEN
     media = media_of(call.body, call.needs)
     return (len(call.body) - media.base64_bytes) // _BYTES_PER_TOKEN + media.tokens

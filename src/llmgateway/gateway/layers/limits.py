@@ -13,7 +13,7 @@ from typing import Literal
 
 from llmgateway.catalog.model import Deployment, Model
 from llmgateway.errors import GatewayError
-from llmgateway.exchange import Attempt, Call, Event, Exchange, Left, Reply, Usage
+from llmgateway.exchange import Attempt, Call, Event, Exchange, Left, Reply
 from llmgateway.gateway.budgets import BudgetWatch
 from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.refusals import away, budget_spent, rate_limited, rule_named, unpriced
@@ -22,7 +22,7 @@ from llmgateway.gateway.rules import NO_RULES, RuleBook
 from llmgateway.gateway.spending import LedgerSilentError, Spending
 from llmgateway.gateway.target import Answering, Target
 from llmgateway.routing.choosing.planner import Planner
-from llmgateway.routing.cost import cost_usd
+from llmgateway.routing.cost import dearest_usd
 from llmgateway.routing.expected import expected
 from llmgateway.routing.model import Names, may_leave, others
 from llmgateway.stores.base import (
@@ -30,6 +30,7 @@ from llmgateway.stores.base import (
     Claim,
     Decision,
     Held,
+    Limiter,
     Purse,
     RateState,
     Reservation,
@@ -129,12 +130,14 @@ class Limits:
         if self._memory is None:
             return self._send_asked(exchange, call, ask)
         decision = self._memory.reserve_now(ask)
-        if exchange.cache_key is not None:
-            exchange.cached = self._memory.values.look(exchange.cache_key) if self._reads(exchange) else None
+        key, cache_ask = exchange.cache_key, exchange.cache_ask
+        if key is not None:
+            reads = cache_ask is None or not cache_ask.no_cache
+            exchange.cached = self._memory.values.look(key) if reads else None
         if not decision.allowed:
             return self._send_again(exchange, call, ask, decision)
-        if ask.rules.purses:
-            self._spending.asked(ask.rules.purses)
+        if purses := ask.rules.purses:
+            self._spending.asked(purses)
         self._enter(exchange, ask, decision)
         return self._target.send(exchange, call)
 
@@ -152,8 +155,8 @@ class Limits:
 
     def _enter(self, exchange: Exchange, ask: Ask, decision: Decision) -> None:
         _tell(exchange, decision)
-        exchange.choice = decision.choice
-        exchange.at_end.append(partial(self._settle, exchange, Reservation(ask, decision.choice)))
+        exchange.choice = choice = decision.choice
+        exchange.at_end.append(_Held(ask, choice, exchange=exchange, limiter=self._store.limiter).settle)
 
     async def _read(self, exchange: Exchange) -> None:
         """Read the kept answer where nothing is counted."""
@@ -185,12 +188,9 @@ class Limits:
     def _wanted(self, exchange: Exchange) -> tuple[str | None, Claim | None]:
         """Say what is to be read, and what to be claimed when it is not there: nothing for who wants no kept answer."""
         key = exchange.cache_key
-        if key is None or not self._reads(exchange):
+        if key is None or (exchange.cache_ask is not None and exchange.cache_ask.no_cache):
             return None, None
         return key, None if self._flights is None else self._flights.claim(key, exchange.id)
-
-    def _reads(self, exchange: Exchange) -> bool:
-        return exchange.cache_ask is None or not exchange.cache_ask.no_cache
 
     def _give_back(self, exchange: Exchange, claim: Claim | None) -> None:
         if self._flights is None or claim is None or exchange.cached is not None:
@@ -201,22 +201,19 @@ class Limits:
 
     def _ask(self, exchange: Exchange, call: Call, model: Model, rules: Rules, choices: tuple[Rules, ...]) -> Ask:
         prompt_tokens, answer_tokens = expected(call, model.deployments[0], exchange.prompt_tokens)
-        cost_nusd = self._cost_nusd(call, model, prompt_tokens, answer_tokens) if rules.purses else 0
+        cost_nusd = 0
+        if rules.purses:
+            # At the dearest deployment, so that whoever answers, the budget holds.
+            cost = dearest_usd(prompt_tokens, answer_tokens, model.deployments)
+            cost_nusd = self._without_price(call) if cost is None else min(math.ceil(cost * NANO), _MOST_NUSD)
         left_s = self._request_s if exchange.deadline is None else exchange.deadline - time.perf_counter()
         return Ask(exchange.id, rules, prompt_tokens + answer_tokens, cost_nusd, left_s + _LEASE_BEYOND_S, choices)
 
-    def _cost_nusd(self, call: Call, model: Model, prompt_tokens: int, answer_tokens: int) -> int:
-        """Guess the cost at the dearest deployment, so that whoever answers, the budget holds."""
-        usage, dearest = Usage(prompt_tokens, answer_tokens), 0.0
-        for deployment in model.deployments:
-            cost = cost_usd(usage, deployment.prices)
-            if cost is None:
-                if self._denies_unpriced:
-                    raise unpriced(call.model)
-                self.unpriced += 1
-                return 0
-            dearest = max(dearest, cost)
-        return min(math.ceil(dearest * NANO), _MOST_NUSD)
+    def _without_price(self, call: Call) -> int:
+        if self._denies_unpriced:
+            raise unpriced(call.model)
+        self.unpriced += 1
+        return 0
 
     async def _reserved(
         self, ask: Ask, read: str | None = None, claim: Claim | None = None
@@ -328,10 +325,17 @@ class Limits:
         tokens = used(exchange, reservation.ask.tokens, 0)[0] if answered else 0
         self._store.limiter.settle(reservation, tokens=tokens, cost_nusd=0)
 
-    def _settle(self, exchange: Exchange, reservation: Reservation) -> None:
-        ask = reservation.ask
-        tokens, cost_nusd = used(exchange, ask.tokens, ask.cost_nusd)
-        self._store.limiter.settle(reservation, tokens=tokens, cost_nusd=cost_nusd)
+
+class _Held(Reservation, kw_only=True, gc=True):
+    """What a call holds, and who takes it back at its end."""
+
+    exchange: Exchange
+    limiter: Limiter
+
+    def settle(self) -> None:
+        ask = self.ask
+        tokens, cost_nusd = used(self.exchange, ask.tokens, ask.cost_nusd)
+        self.limiter.settle(self, tokens=tokens, cost_nusd=cost_nusd)
 
 
 def used(exchange: Exchange, estimated_tokens: int, estimated_nusd: int) -> tuple[int, int]:
