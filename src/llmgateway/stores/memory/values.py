@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 
 from msgspec import Struct
 
@@ -50,15 +51,18 @@ class _Shelf:
         self.entries.move_to_end(key)
         return entry
 
-    def put(self, key: str, entry: _Entry) -> None:
-        self.remove(key)
-        if entry.size_bytes > self.max_bytes:
+    def put(self, key: str, value: bytes, ttl_s: float, now: float, tags: tuple[str, ...] = ()) -> None:
+        entries = self.entries
+        if key in entries:
+            self.remove(key)
+        size_bytes = _ENTRY_BYTES + len(key) + len(value) + sum(map(len, tags))
+        if size_bytes > self.max_bytes:
             return  # it would push out all others, and itself
-        self.entries[key] = entry
-        self.size_bytes += entry.size_bytes
-        while self.size_bytes > self.max_bytes or len(self.entries) > self.max_entries:
-            oldest, _ = next(iter(self.entries.items()))
-            self.remove(oldest)
+        entries[key] = _Entry(value, now + ttl_s, now, size_bytes, tags)
+        self.size_bytes += size_bytes
+        while self.size_bytes > self.max_bytes or len(entries) > self.max_entries:
+            _, oldest = entries.popitem(last=False)
+            self.size_bytes -= oldest.size_bytes
             self.evictions += 1
 
     def remove(self, key: str) -> bool:
@@ -69,14 +73,13 @@ class _Shelf:
 
     def sweep(self, now: float) -> None:
         """Forget what is over among the next few entries, all of them in turn."""
-        for _ in range(_SWEEP):
-            key = next(self._to_sweep, None)
-            if key is None:
-                self._to_sweep = iter(list(self.entries))
-                return
+        some = list(islice(self._to_sweep, _SWEEP))
+        for key in some:
             entry = self.entries.get(key)
             if entry is not None and entry.until <= now:
                 self.remove(key)
+        if len(some) < _SWEEP:
+            self._to_sweep = iter(list(self.entries))
 
 
 class MemoryValues:
@@ -110,11 +113,12 @@ class MemoryValues:
 
     def look(self, key: str) -> bytes | None:
         """Read a value, without waiting."""
-        now = self._clock()
-        if key.startswith(ANSWERS):
-            entry = self._answers.get(key, now) or self._claims.get(key, now)
-        else:
-            entry = self._claims.get(key, now) or self._others.get(key, now)
+        shelf = self._answers if key.startswith(ANSWERS) else self._others
+        if key not in shelf.entries:
+            shelf = self._claims  # a key is on one shelf at most
+            if key not in shelf.entries:
+                return None
+        entry = shelf.get(key, self._clock())
         return None if entry is None else entry.value
 
     async def get_or_claim(self, key: str, claim: Claim) -> bytes | Held | None:
@@ -123,19 +127,20 @@ class MemoryValues:
             return there
         holder = self.look(claim.key)
         if holder is None or holder == claim.holder:
-            self._claims.put(claim.key, self._entry(claim.key, claim.holder, claim.ttl_s))
+            self._claims.put(claim.key, claim.holder, claim.ttl_s, self._clock())
             holder = claim.holder
         return Held(holder)
 
     def put(self, key: str, value: bytes, ttl_s: float, tags: Sequence[str] = ()) -> None:
-        self._claims.remove(key)
+        if key in self._claims.entries:
+            self._claims.remove(key)
         shelf = self._answers if key.startswith(ANSWERS) else self._others
-        shelf.put(key, self._entry(key, value, ttl_s, tuple(tags)))
+        shelf.put(key, value, ttl_s, self._clock(), tuple(tags))
 
     async def add(self, key: str, value: bytes, ttl_s: float) -> bytes | None:
         there = self.look(key)
         if there is None:
-            self._claims.put(key, self._entry(key, value, ttl_s))
+            self._claims.put(key, value, ttl_s, self._clock())
         return there
 
     async def renew(self, key: str, value: bytes, ttl_s: float) -> bool:
@@ -190,11 +195,6 @@ class MemoryValues:
     def _remove(self, key: str) -> None:
         for shelf in (self._claims, self._others, self._answers):
             shelf.remove(key)
-
-    def _entry(self, key: str, value: bytes, ttl_s: float, tags: tuple[str, ...] = ()) -> _Entry:
-        now = self._clock()
-        size_bytes = _ENTRY_BYTES + len(key) + len(value) + sum(map(len, tags))
-        return _Entry(value, now + ttl_s, now, size_bytes, tags)
 
 
 def _is_named(tags: Sequence[str], pattern: str | None) -> bool:
