@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llmgateway.caller import CacheAsk
 from llmgateway.catalog.model import Deployment, Model
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Answering, Target
@@ -19,7 +20,11 @@ Fields = dict[str, msgspec.Raw]
 
 # Above this size a body is read in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
+# Up to this size a body is parsed as fast as it is looked at.
+_SMALL_BYTES = 2048
 _MOST_MODELS = 1024
+# Fields that say nothing of the answer.
+_SILENT = frozenset({"user", "metadata", "stream"})
 _NULL = b"null"
 _MAY_BE_ZERO = re.compile(rb'"temperature"(?!\s*:\s*[0-9.]*[1-9])')
 _FIELDS = msgspec.json.Decoder(Fields)
@@ -40,34 +45,32 @@ class CacheKeys:
     def __init__(self, target: Target, *, mode: Mode, scope: Scope, enabled: bool = True) -> None:
         self._target = target
         self._mode = mode
+        self._unasked = enabled and mode != "opt_in"
         self._enabled = enabled
         self._keys = KeyMaker(scope)
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
-        model = exchange.model
-        if model is None or not self._enabled or not self._may_ask(exchange):
-            return self._target.send(exchange, call)
-        if len(call.body) > _LARGE_BYTES:
-            return self._send_large(exchange, call, model)
-        if self._mode == "deterministic" and not _may_be_deterministic(call, model):
-            return self._target.send(exchange, call)
-        exchange.cache_key = self._key(exchange, call, model)
+        model, ask = exchange.model, exchange.cache_ask
+        may = self._unasked if ask is None else self._may_keep(ask)
+        if may and model is not None and exchange.caller.provider_key is None:
+            if len(call.body) > _LARGE_BYTES:
+                return self._send_large(exchange, call, model)
+            exchange.cache_key = self._key(exchange, call, model)
         return self._target.send(exchange, call)
 
     async def _send_large(self, exchange: Exchange, call: Call, model: Model) -> Reply:
-        if self._mode != "deterministic" or await asyncio.to_thread(_may_be_deterministic, call, model):
-            exchange.cache_key = await asyncio.to_thread(self._key, exchange, call, model)
+        exchange.cache_key = await asyncio.to_thread(self._key, exchange, call, model)
         return await self._target.send(exchange, call)
 
-    def _may_ask(self, exchange: Exchange) -> bool:
-        ask = exchange.cache_ask
-        if exchange.caller.provider_key is not None or (ask is not None and ask.no_store):
-            return False
-        return self._mode != "opt_in" or (ask is not None and ask.ttl_s is not None)
+    def _may_keep(self, ask: CacheAsk) -> bool:
+        return self._enabled and not ask.no_store and (self._mode != "opt_in" or ask.ttl_s is not None)
 
     def _key(self, exchange: Exchange, call: Call, model: Model) -> str | None:
-        fields = _FIELDS.decode(call.body)
-        if self._mode == "deterministic" and not deterministic(call, fields, model):
+        body, chooses = call.body, self._mode == "deterministic"
+        if chooses and len(body) > _SMALL_BYTES and not _may_be_deterministic(call, model):
+            return None
+        fields = _FIELDS.decode(body)
+        if chooses and not deterministic(call, fields, model):
             return None
         return "answer:" + self._keys.digest(exchange, call, model, fields)
 
@@ -81,19 +84,18 @@ class KeyMaker:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._of_models: dict[int, tuple[Model, bytes]] = {}
+        self._of_models: dict[int, tuple[Model, str]] = {}
 
     def digest(self, exchange: Exchange, call: Call, model: Model, fields: Fields) -> str:
         """Give it as hex; `user`, `metadata` and `stream` are taken out of `fields`, nothing else is left out."""
-        for name in ("user", "metadata", "stream"):
-            fields.pop(name, None)
+        if not _SILENT.isdisjoint(fields):
+            for name in _SILENT:
+                fields.pop(name, None)
         found = exchange.sensitivity
-        whose = f"{call.operation} {'none' if found is None else found.action} {exchange.min_security}"
-        tenant = self._tenant(exchange).encode()
-        body = _SORTED.encode(fields)
-        # Each part says how long it is, so that no two rows of parts make the same text.
-        head = b"%b:%d:%b:%d:" % (whose.encode(), len(tenant), tenant, len(body))
-        return hashlib.sha256(b"%b%b%b" % (head, body, self._of_model(model))).hexdigest()
+        action, whose = "none" if found is None else found.action, self._tenant(exchange)
+        # JSON, so that no two rows of parts make the same text.
+        parts = (call.operation, action, exchange.min_security, whose, self._of_model(model), fields)
+        return hashlib.sha256(_SORTED.encode(parts)).hexdigest()
 
     def _tenant(self, exchange: Exchange) -> str:
         """Say whose the answer is. Two callers without any identity are the same one: nobody could tell them apart."""
@@ -106,7 +108,7 @@ class KeyMaker:
             return f"key {key_id}" if organization is None else f"key {key_id} of {organization}"
         return "kind " + exchange.caller.kind
 
-    def _of_model(self, model: Model) -> bytes:
+    def _of_model(self, model: Model) -> str:
         # By identity: models are immutable, and a reload makes new ones. The model is kept, so that its id stays its.
         found = self._of_models.get(id(model))
         if found is None:
@@ -116,9 +118,10 @@ class KeyMaker:
         return found[1]
 
 
-def _described(model: Model) -> bytes:
-    """Write down what a model stands for, as JSON: its deployments, where they are and what is sent to them."""
-    return _SORTED.encode([model.name, *(_described_deployment(one) for one in model.deployments)])
+def _described(model: Model) -> str:
+    """Make the SHA-256 over what a model stands for: its deployments, where they are and what is sent to them."""
+    described = _SORTED.encode([model.name, *(_described_deployment(one) for one in model.deployments)])
+    return hashlib.sha256(described).hexdigest()
 
 
 def _described_deployment(one: Deployment) -> list[Any]:
@@ -128,14 +131,15 @@ def _described_deployment(one: Deployment) -> list[Any]:
 
 
 def _may_be_deterministic(call: Call, model: Model) -> bool:
-    """Look before anything is parsed: most calls name a temperature that is not 0, or none, and no seed."""
+    """Look before a longer body is parsed: most calls name a temperature that is not 0, or none, and no seed."""
     body = call.body
     if call.operation == "embedding" or holds(body, b'"seed"'):
         return True
-    name = b'"temperature"'
-    if holds(body, name) and any(_MAY_BE_ZERO.match(body, at) for at in places(body, name)):
-        return True
-    for one in model.deployments:  # noqa: SIM110  `any` would make a generator for each call
+    # Loops, for `any` would make a generator for each call.
+    for at in places(body, b'"temperature"'):
+        if _MAY_BE_ZERO.match(body, at):
+            return True
+    for one in model.deployments:  # noqa: SIM110
         if one.defaults:
             return True
     return False
@@ -147,17 +151,18 @@ def deterministic(call: Call, fields: Mapping[str, msgspec.Raw], model: Model) -
         return True
     if _is_zero(fields.get("temperature")) or _is_set(fields.get("seed")):
         return True
-    # Named by the client, even as null: then no default stands in for it.
-    open_names = [name for name in ("temperature", "seed") if name not in fields]
-    return all(_by_default(one.defaults, open_names) for one in model.deployments) and bool(model.deployments)
+    for one in model.deployments:
+        if not _by_default(one.defaults, fields):
+            return False
+    return bool(model.deployments)
 
 
-def _by_default(defaults: Mapping[str, Any], names: list[str]) -> bool:
+def _by_default(defaults: Mapping[str, Any], fields: Mapping[str, msgspec.Raw]) -> bool:
     if not defaults:
         return False
-    return any(
-        defaults.get(name) is not None and (name == "seed" or defaults[name] == 0) for name in names if name in defaults
-    )
+    # Named by the client, even as null: then no default stands in for it.
+    seed = "seed" not in fields and defaults.get("seed") is not None
+    return seed or ("temperature" not in fields and defaults.get("temperature") == 0)
 
 
 def _is_zero(given: msgspec.Raw | None) -> bool:
