@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from llmgateway.errors import ProviderTimeoutError
 from llmgateway.gateway.answers.entry import Kept
 from llmgateway.ids import new_id
@@ -39,17 +41,20 @@ class Passing(Protocol):
     def moves(self) -> int: ...
 
 
-class Lead:
+class Lead(Struct, eq=False):
     """The right, and the duty, to ask upstream for all who wait: ends in `land`, `fail` or `leave`, and `done`.
 
-    `stream` is set to its answer while that passes, so that a client that does not read holds nobody up.
+    Without a flight nobody waits, and all of that does nothing. `stream` is its answer while that passes, so that a
+    client that does not read holds nobody up.
     """
 
-    __slots__ = ("_flight", "stream")
+    flight: "_Flight | None" = None
+    stream: Passing | None = None
 
-    def __init__(self, flight: "_Flight") -> None:
-        self._flight: _Flight | None = flight
-        self.stream: Passing | None = None
+    def watch(self, stream: Passing) -> None:
+        """Say that the answer passes as a stream."""
+        if self.flight is not None:  # which lets go of it at its end
+            self.stream = stream
 
     def standing(self) -> int | None:
         """How many chunks its client has read, when it is the client that is waited for; else `None`."""
@@ -57,29 +62,28 @@ class Lead:
 
     def land(self, kept: Kept) -> None:
         """Give the answer to all who wait, and to all who come until `done`."""
-        if self._flight is not None:
-            self._flight.tell(self, kept)
+        flight = self.flight
+        if flight is not None and flight.kept is None:
+            flight.kept = kept
+            if flight.waiting:
+                flight.tell(kept)
 
     def fail(self) -> None:
         """Say that there is no answer to share: each asks for itself. After `land` it does nothing."""
-        flight = self._flight
-        if flight is not None and flight.kept is None:
-            flight.tell(self, None)
+        flight = self.flight
+        if flight is not None and flight.kept is None and flight.lead is self:
+            flight.tell(None)
             flight.end(self, _NOTHING)
 
     def leave(self) -> None:
         """Say that nobody asks any more: one of those who wait takes over. After `land` it does nothing."""
-        if self._flight is not None:
-            self._flight.leave(self)
+        if self.flight is not None:
+            self.flight.leave(self)
 
     def done(self, *, kept: bool) -> None:
         """Say whether the answer can be read from the store now; a second call does nothing."""
-        if self._flight is not None:
-            self._flight.end(self, _KEPT if kept else _NOTHING)
-
-    def over(self) -> None:
-        """Let go of the answer and of those who waited: each of them holds this, and would wait for the collector."""
-        self._flight = self.stream = None
+        if self.flight is not None:
+            self.flight.end(self, _KEPT if kept else _NOTHING)
 
 
 Joined = Lead | Kept | None
@@ -112,6 +116,12 @@ class Flights:
         """Give a claim back, if it was taken at all, for nobody will join."""
         self._values.release(claim.key, claim.holder)
 
+    def lead(self, key: str) -> Lead | None:
+        """Lead at once, where nobody else asks this and there are no other processes to be heard; else `join`."""
+        if key in self._flights or self._shared():
+            return None
+        return self._begun(key).lead
+
     async def join(
         self, key: str, deadline: float | None = None, *, name: str | None = None, holder: bytes | None = None
     ) -> Joined:
@@ -129,7 +139,7 @@ class Flights:
         mine = None if name is None else name.encode()
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(key, self._gone)
+            flight = self._begun(key)
             if holder in _NOTES:
                 return flight.lead
             return await self._claimed(flight, flight.lead, deadline, mine, holder)
@@ -204,33 +214,39 @@ class Flights:
         value = await self._values.get(key)
         return None if value is None else await asyncio.to_thread(self._read, value)
 
-    def _gone(self, flight: "_Flight", note: bytes | None) -> None:
+    def _begun(self, key: str) -> "_Flight":
+        lead = Lead()
+        flight = lead.flight = self._flights[key] = _Flight(key, self, lead)
+        return flight
+
+    def gone(self, flight: "_Flight", note: bytes | None) -> None:
+        """Forget a flight, and tell other processes how it ended; `None` is that its leader left."""
+        # Each of those who waited holds the lead: with it the answer would wait for the collector.
+        lead = flight.lead
+        lead.flight = lead.stream = None
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
-        claim, flight.claim = flight.claim, None
-        if claim is not None and note is None:
-            self._values.put("flight:" + flight.key, claim, _LEFT_S)
-        elif claim is not None and note is not None:
-            self._values.put("flight:" + flight.key, note, _NOTE_S)
+        claim = flight.claim
+        if claim is not None:
+            flight.claim = None
+            value, ttl_s = (claim, _LEFT_S) if note is None else (note, _NOTE_S)
+            self._values.put("flight:" + flight.key, value, ttl_s)
 
 
-class _Flight:
+class _Flight(Struct, eq=False):
     """One question: who leads, who waits, and the answer once it is there."""
 
-    __slots__ = ("_gone", "_seen", "_waiting", "claim", "kept", "key", "lead")
-
-    def __init__(self, key: str, gone: "Callable[[_Flight, bytes | None], None]") -> None:
-        self.key = key
-        self.lead = Lead(self)
-        self.kept: Kept | None = None
-        self.claim: bytes | None = None
-        self._seen: int | None = None
-        self._gone = gone
-        self._waiting: dict[asyncio.Future[Joined], Literal[True]] = {}
+    key: str
+    flights: Flights
+    lead: Lead
+    kept: Kept | None = None
+    claim: bytes | None = None
+    waiting: dict["asyncio.Future[Joined]", Literal[True]] = {}
+    _seen: int | None = None
 
     async def follow(self, deadline: float | None) -> Joined:
         waiter: asyncio.Future[Joined] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = True
+        self.waiting[waiter] = True
         try:
             while not waiter.done():
                 lead, standing = self.lead, self.lead.standing()
@@ -242,7 +258,7 @@ class _Flight:
                 chosen.leave()
             raise
         finally:
-            self._waiting.pop(waiter, None)
+            self.waiting.pop(waiter, None)
         return waiter.result()
 
     def stalled(self) -> bool:
@@ -250,32 +266,25 @@ class _Flight:
         seen, self._seen = self._seen, self.lead.standing()
         return seen is not None and seen == self._seen
 
-    def tell(self, lead: Lead, kept: Kept | None) -> None:
-        if self.kept is not None or (kept is None and lead is not self.lead):
-            return
-        self.kept = kept
-        waiting, self._waiting = self._waiting, {}
+    def tell(self, kept: Kept | None) -> None:
+        waiting, self.waiting = self.waiting, {}
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(kept)
 
     def leave(self, lead: Lead) -> None:
         if lead is self.lead and self.kept is None and not self._hand_over():
-            lead.over()
-            self._gone(self, None)
+            self.flights.gone(self, None)
 
     def end(self, lead: Lead, note: bytes) -> None:
-        if lead is self.lead:
-            lead.over()
-        elif self.kept is None or note != _KEPT:
-            return
-        self._gone(self, note)
+        if lead is self.lead or (self.kept is not None and note == _KEPT):
+            self.flights.gone(self, note)
 
     def _hand_over(self) -> bool:
         """Let the first who still waits lead; whether there was one."""
-        while self._waiting:
-            waiter = next(iter(self._waiting))
-            del self._waiting[waiter]
+        while self.waiting:
+            waiter = next(iter(self.waiting))
+            del self.waiting[waiter]
             if not waiter.done():
                 self.lead.stream = None
                 self.lead, self._seen = Lead(self), None

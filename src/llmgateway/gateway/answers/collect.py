@@ -36,7 +36,10 @@ def is_whole(call: Call, body: bytes) -> bool:
         choices = _WHOLE.decode(body).choices
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return bool(choices) and all(_ended(choice.finish_reason) for choice in choices)
+    for choice in choices:
+        if not _ended(choice.finish_reason):
+            return False
+    return bool(choices)
 
 
 def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:

@@ -41,7 +41,7 @@ class Kept(Struct, array_like=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """About how much memory it takes."""
-        return len(self.body) + sum(map(len, self.chunks))
+        return sum(map(len, self.chunks)) if self.chunks else len(self.body)
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode

@@ -24,9 +24,12 @@ async def give(exchange: Exchange, call: Call, kept: Kept, status: str, cache_ty
         status: `HIT` or `COALESCED`.
         cache_type: Of a hit: `exact` or `semantic`.
     """
-    reply = await _reply(call, kept)
-    if reply is None:
-        return None
+    if kept.body and not call.stream:
+        reply: Reply | None = Complete(kept.body, model=kept.model)
+    else:
+        reply = await _in_form(call, kept)
+        if reply is None:
+            return None
     exchange.cache_status, exchange.cache_type = status, cache_type
     exchange.provider, exchange.upstream_model = kept.provider, kept.upstream_model
     exchange.usage, exchange.cost_usd = None, 0.0
@@ -35,9 +38,10 @@ async def give(exchange: Exchange, call: Call, kept: Kept, status: str, cache_ty
     return reply
 
 
-async def _reply(call: Call, kept: Kept) -> Reply | None:
+async def _in_form(call: Call, kept: Kept) -> Reply | None:
+    """Put a kept answer in the form that a call asks for."""
     if not call.stream:
-        body = kept.body or await _converted(kept, lambda: whole(kept.chunks, kept.usage))
+        body = await _converted(kept, lambda: whole(kept.chunks, kept.usage))
         return Complete(body, model=kept.model) if body else None
     chunks = kept.chunks or await _converted(kept, lambda: replay(kept.body, include_usage=call.include_usage))
     if not chunks:

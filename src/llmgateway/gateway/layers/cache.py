@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec import Struct
 
-from llmgateway.exchange import Call, Complete, Exchange, Reply, Streamed
+from llmgateway.exchange import Call, Exchange, Reply, Streamed
 from llmgateway.gateway.answers.collect import CollectedChunks, is_whole, is_whole_stream
 from llmgateway.gateway.answers.entry import LARGE_BYTES, MOST_BYTES, Kept, pack, unpack
 from llmgateway.gateway.answers.give import give
@@ -41,21 +42,25 @@ class Cache:
         self._now = now
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
-        key = exchange.cache_key
-        return self._target.send(exchange, call) if key is None else self._send_kept(exchange, call, key)
-
-    async def _send_kept(self, exchange: Exchange, call: Call, key: str) -> Reply:
-        ask, value = exchange.cache_ask, exchange.cached
+        key, ask, value = exchange.cache_key, exchange.cache_ask, exchange.cached
+        if key is None:
+            return self._target.send(exchange, call)
         exchange.cached = None
         if ask is not None and ask.no_cache:
-            return await self._ask(exchange, call, key, None)
+            return self._ask(exchange, call, key, Lead())
         if value is not None:
-            kept = unpack(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack, value)
-            reply = None if kept is None else await give(exchange, call, kept, "HIT", "exact")
-            if reply is not None:
-                self._tally.hits += 1
-                return reply
-        return await self._together(exchange, call, key)
+            return self._give(exchange, call, key, value)
+        lead = self._flights.lead(key)
+        return self._together(exchange, call, key) if lead is None else self._ask(exchange, call, key, lead)
+
+    async def _give(self, exchange: Exchange, call: Call, key: str, value: bytes) -> Reply:
+        """Give what was kept; ask when it cannot be read, or not be had in the form that is asked for."""
+        kept = unpack(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack, value)
+        reply = None if kept is None else await give(exchange, call, kept, "HIT", "exact")
+        if reply is None:
+            return await self._together(exchange, call, key)
+        self._tally.hits += 1
+        return reply
 
     async def _together(self, exchange: Exchange, call: Call, key: str) -> Reply:
         """Ask for all who ask the same, or take what another is answered."""
@@ -67,59 +72,66 @@ class Cache:
                 self._tally.coalesced += 1
                 return reply
             joined = None
-        return await self._ask(exchange, call, key, joined)
+        return await self._ask(exchange, call, key, joined or Lead())
 
-    async def _ask(self, exchange: Exchange, call: Call, key: str, lead: Lead | None) -> Reply:
+    async def _ask(self, exchange: Exchange, call: Call, key: str, lead: Lead) -> Reply:
         exchange.cache_status = "MISS"
-        keeping = _Keeping(self, exchange, call, key, lead)
-        if lead is not None:
-            # Whatever becomes of this request, those who wait for it are not forgotten.
-            exchange.at_end.append(lead.leave)
         try:
             reply = await self._target.send(exchange, call)
         except Exception:
-            keeping.broken()
+            lead.fail()
             raise
         except BaseException:
-            keeping.left()
+            lead.leave()
             raise
-        # A layer further in may have found an answer of its own.
-        found = exchange.cache_status != "MISS"
-        if found:
-            self._tally.hits += 1
-            self._tally.semantic_hits += 1
-        else:
-            self._tally.misses += 1
-        keeping.reply = reply
+        tally = self._tally
+        if exchange.cache_status == "MISS":
+            tally.misses += 1
+        else:  # a layer further in has found an answer of its own
+            tally.hits += 1
+            tally.semantic_hits += 1
         if isinstance(reply, Streamed):
-            reply.chunks = chunks = CollectedChunks(reply.chunks, keeping)
-            if lead is not None:
-                lead.stream = chunks
+            reply.chunks = chunks = CollectedChunks(reply.chunks, _Keeping(self, exchange, call, key, lead, reply))
+            lead.watch(chunks)
+            # Whatever becomes of this request, those who wait for it are not forgotten.
+            exchange.at_end.append(lead.leave)
+        elif len(reply.body) <= MOST_BYTES and is_whole(call, reply.body):
+            self.keep(exchange, call, key, lead, _kept(exchange, reply, body=reply.body))
         else:
-            keeping.complete(reply)
+            lead.fail()
         return reply
 
-    def keep(self, exchange: Exchange, call: Call, key: str, kept: Kept, done: Callable[[bool], None]) -> None:
-        """Keep an answer for as long as the client, its model or the setting says; large ones are packed beside."""
-        model, ask = exchange.model, exchange.cache_ask
-        ttl_s = ask.ttl_s if ask is not None else None
-        if ttl_s is None:
-            ttl_s = model.cache_ttl_s if model is not None and model.cache_ttl_s is not None else self._ttl_s
-        name = call.model if model is None else model.name
-        whose = {"organization_id": exchange.organization, "key_id": exchange.caller.key_id}
-        tags = (*tags_of(user=call.user, model=name, **whose), name_tag(call.user, name, key))
-
-        def put(packed: bytes) -> None:
-            self._values.put(key, packed, ttl_s, tags)
-            self._tally.stored += 1
-            done(True)
-
+    def keep(self, exchange: Exchange, call: Call, key: str, lead: Lead, kept: Kept) -> None:
+        """Give an answer to all who wait for it, and keep it, unless it stands in for another; large ones later."""
         kept.created = self._now()
-        if kept.size_bytes <= LARGE_BYTES:
-            put(pack(kept))
-            return
-        packing = asyncio.get_running_loop().run_in_executor(None, pack, kept)
-        packing.add_done_callback(lambda packed: done(False) if _failed(packed) else put(packed.result()))
+        lead.land(kept)
+        if exchange.cache_status != "MISS" or (exchange.events and _has_stood_in(exchange)):
+            lead.done(kept=False)
+        elif kept.size_bytes <= LARGE_BYTES:
+            self._put(exchange, call, key, lead, pack(kept))
+        else:
+            packing = asyncio.get_running_loop().run_in_executor(None, pack, kept)
+            packing.add_done_callback(partial(self._packed, exchange, call, key, lead))
+
+    def _packed(self, exchange: Exchange, call: Call, key: str, lead: Lead, packing: "asyncio.Future[bytes]") -> None:
+        if not packing.cancelled() and packing.exception() is None:
+            self._put(exchange, call, key, lead, packing.result())
+        else:
+            lead.done(kept=False)
+
+    def _put(self, exchange: Exchange, call: Call, key: str, lead: Lead, packed: bytes) -> None:
+        """Put an answer where it is found, for as long as the client, its model or the setting says."""
+        model, ask = exchange.model, exchange.cache_ask
+        ttl_s = None if ask is None else ask.ttl_s
+        if ttl_s is None:
+            ttl_s = self._ttl_s if model is None or model.cache_ttl_s is None else model.cache_ttl_s
+        name = call.model if model is None else model.name
+        whose = tags_of(
+            user=call.user, model=name, organization_id=exchange.organization, key_id=exchange.caller.key_id
+        )
+        self._values.put(key, packed, ttl_s, (*whose, name_tag(call.user, name, key)))
+        self._tally.stored += 1
+        lead.done(kept=True)
 
 
 # Another model's answer is good enough for now, not for an hour.
@@ -127,50 +139,34 @@ _STOOD_IN = frozenset({"fallback", "rescue"})
 
 
 class _Keeping(Struct, eq=False):
-    """What becomes of one answer that is on its way: told to those who wait for it, and kept."""
+    """What becomes of one stream that is on its way: told to those who wait for it, and kept."""
 
     cache: Cache
     exchange: Exchange
     call: Call
     key: str
-    lead: Lead | None
-    reply: Reply | None = None
-
-    def complete(self, reply: Complete) -> None:
-        self._take(Kept(body=reply.body), whole=is_whole(self.call, reply.body))
+    lead: Lead
+    reply: Streamed
 
     def whole(self, chunks: Sequence[bytes]) -> None:
-        self._take(Kept(chunks=tuple(chunks)), whole=is_whole_stream(self.call, chunks))
-
-    def broken(self) -> None:
-        if self.lead is not None:
+        if is_whole_stream(self.call, chunks):
+            kept = _kept(self.exchange, self.reply, chunks=tuple(chunks))
+            self.cache.keep(self.exchange, self.call, self.key, self.lead, kept)
+        else:
+            # An answer that was cut is this client's alone: another may have better luck.
             self.lead.fail()
 
+    def broken(self) -> None:
+        self.lead.fail()
+
     def left(self) -> None:
-        if self.lead is not None:
-            self.lead.leave()
-
-    def _take(self, kept: Kept, *, whole: bool) -> None:
-        exchange, reply, lead = self.exchange, self.reply, self.lead
-        if not whole or kept.size_bytes > MOST_BYTES:
-            # An answer that was cut is this client's alone: another may have better luck.
-            self.broken()
-            return
-        kept.usage = (reply.usage if reply is not None else None) or exchange.usage
-        kept.model = reply.model if reply is not None else None
-        kept.provider, kept.upstream_model = exchange.provider, exchange.upstream_model
-        kept.cost_usd = exchange.cost_usd
-        if lead is not None:
-            lead.land(kept)
-        if exchange.cache_status != "MISS" or any(event.name in _STOOD_IN for event in exchange.events):
-            self._done(False)
-            return
-        self.cache.keep(exchange, self.call, self.key, kept, self._done)
-
-    def _done(self, kept: bool) -> None:
-        if self.lead is not None:
-            self.lead.done(kept=kept)
+        self.lead.leave()
 
 
-def _failed(packing: "asyncio.Future[bytes]") -> bool:
-    return packing.cancelled() or packing.exception() is not None
+def _kept(exchange: Exchange, reply: Reply, *, body: bytes = b"", chunks: tuple[bytes, ...] = ()) -> Kept:
+    usage = reply.usage or exchange.usage
+    return Kept(body, chunks, usage, exchange.provider, exchange.upstream_model, reply.model, exchange.cost_usd)
+
+
+def _has_stood_in(exchange: Exchange) -> bool:
+    return any(event.name in _STOOD_IN for event in exchange.events)

@@ -85,7 +85,7 @@ class SemanticCache:
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
         model, key = exchange.model, exchange.cache_key
-        if key is None or model is None or model.semantic is None or call.operation != "chat":
+        if model is None or model.semantic is None or key is None or call.operation != "chat":
             return self._target.send(exchange, call)
         return self._similar_or_new(exchange, call, key, model, model.semantic)
 
