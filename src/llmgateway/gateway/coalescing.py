@@ -73,7 +73,7 @@ class Lead(Struct, eq=False):
         flight = self.flight
         if flight is not None and flight.kept is None and flight.lead is self:
             flight.tell(None)
-            flight.end(self, _NOTHING)
+            self.done(kept=False)
 
     def leave(self) -> None:
         """Say that nobody asks any more: one of those who wait takes over. After `land` it does nothing."""
@@ -82,8 +82,9 @@ class Lead(Struct, eq=False):
 
     def done(self, *, kept: bool) -> None:
         """Say whether the answer can be read from the store now; a second call does nothing."""
-        if self.flight is not None:
-            self.flight.end(self, _KEPT if kept else _NOTHING)
+        flight = self.flight
+        if flight is not None and (flight.lead is self or (kept and flight.kept is not None)):
+            flight.flights.gone(flight, _KEPT if kept else _NOTHING)
 
 
 Joined = Lead | Kept | None
@@ -275,10 +276,6 @@ class _Flight(Struct, eq=False):
     def leave(self, lead: Lead) -> None:
         if lead is self.lead and self.kept is None and not self._hand_over():
             self.flights.gone(self, None)
-
-    def end(self, lead: Lead, note: bytes) -> None:
-        if lead is self.lead or (self.kept is not None and note == _KEPT):
-            self.flights.gone(self, note)
 
     def _hand_over(self) -> bool:
         """Let the first who still waits lead; whether there was one."""

@@ -44,9 +44,10 @@ class CacheKeys:
 
     def __init__(self, target: Target, *, mode: Mode, scope: Scope, enabled: bool = True) -> None:
         self._target = target
-        self._mode = mode
-        self._unasked = enabled and mode != "opt_in"
         self._enabled = enabled
+        self._opt_in = mode == "opt_in"
+        self._chooses = mode == "deterministic"
+        self._unasked = enabled and not self._opt_in
         self._keys = KeyMaker(scope)
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
@@ -63,10 +64,10 @@ class CacheKeys:
         return await self._target.send(exchange, call)
 
     def _may_keep(self, ask: CacheAsk) -> bool:
-        return self._enabled and not ask.no_store and (self._mode != "opt_in" or ask.ttl_s is not None)
+        return self._enabled and not ask.no_store and (not self._opt_in or ask.ttl_s is not None)
 
     def _key(self, exchange: Exchange, call: Call, model: Model) -> str | None:
-        body, chooses = call.body, self._mode == "deterministic"
+        body, chooses = call.body, self._chooses
         if chooses and len(body) > _SMALL_BYTES and not _may_be_deterministic(call, model):
             return None
         fields = _FIELDS.decode(body)
