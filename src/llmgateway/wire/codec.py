@@ -82,6 +82,11 @@ def places(body: bytes, mark: bytes) -> Iterator[int]:
         at = found + 1 if found >= 0 else max(at + 1, at + _PART_BYTES - len(mark) + 1)
 
 
-def holds(body: bytes, mark: bytes) -> bool:
-    """Whether a mark stands anywhere in a body."""
-    return mark in body if len(body) <= _PART_BYTES else next(places(body, mark), -1) >= 0
+def holds(body: bytes, *marks: bytes) -> bool:
+    """Whether one of some marks stands anywhere in a body."""
+    if len(body) > _PART_BYTES:
+        return any(next(places(body, mark), -1) >= 0 for mark in marks)
+    for mark in marks:  # noqa: SIM110  `any` would make a generator for each body
+        if mark in body:
+            return True
+    return False
