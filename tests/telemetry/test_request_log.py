@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from llmgateway.caller import Caller
 from llmgateway.exchange import Attempt, Complete, Event, Exchange, Streamed, Trace, Usage
-from llmgateway.telemetry.logs import LineSink, build_logger
+from llmgateway.telemetry.logs import LineSink, LogFormat, build_logger
 from llmgateway.telemetry.request_log import RequestLog
 from tests.deployments import deployment
 from tests.timing import relative_cost
@@ -261,3 +262,28 @@ def test_a_key_in_any_field_is_hidden_however_often_it_comes(log: Log, fields: d
     written = [json.dumps(line) for line in log.lines()]
     assert len(written) == 4
     assert not any("0123456789abcdefghij" in line for line in written)
+
+
+def test_a_path_that_is_no_text_is_told_each_time(log: Log) -> None:
+    for _ in range(3):
+        log.requests.record(page(path=os.fsdecode(b"/\xff")))
+
+    assert [line["path"] for line in log.lines()] == ["/\udcff"] * 3
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_both_forms_of_a_line_have_the_same_fields(log_format: LogFormat) -> None:
+    written = io.BytesIO()
+    sink = LineSink(written)
+    requests = RequestLog(build_logger(sink, level="info", log_format=log_format))
+
+    for _ in range(2):
+        requests.record(call(usage=Usage(7, 3), requested_model="sk-proj-0123456789abcdefghijklmnopqrstuv"))
+    sink.flush()
+
+    first, second = written.getvalue().decode().splitlines()
+    for line in (first, second):
+        assert "llm_request_complete" in line
+        assert "completion_tokens" in line
+        assert "cached_tokens" not in line
+        assert "0123456789abcdefghij" not in line

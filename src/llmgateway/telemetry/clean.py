@@ -1,6 +1,6 @@
 """Takes keys out of what is about to be written: the last thing that happens to a log line before it is rendered."""
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from llmgateway.wire.secrets import HIDDEN, hide_keys, names_a_key, spellings
@@ -26,18 +26,19 @@ class Clean:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[str] = []
-        self._known: set[str | None] = {None}
+        self._forget()
         self._names: set[str] = set(_OURS)
         self.hide(secrets)
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Hide these from now on, besides those of before."""
         self._secrets = spellings([*self._secrets, *secrets], min_chars=_MIN_SECRET_CHARS)
-        self._known = {None}
+        self._forget()
 
-    def knows(self, texts: Iterable[object]) -> bool:
-        """Whether all of these were found clean before: then a line with no other texts of strangers needs no look."""
-        return self._known.issuperset(texts)
+    def _forget(self) -> None:
+        self._known: set[str | None] = {None}
+        # Whether all of these texts were found clean before: then a line with no others of strangers needs no look.
+        self.knows: Callable[[Iterable[object]], bool] = self._known.issuperset
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         known = self._known
@@ -62,7 +63,7 @@ class Clean:
             return False
         if len(text) <= _LONGEST_KNOWN_CHARS:
             if len(self._known) >= _MOST_KNOWN:
-                self._known = {None}
+                self._forget()
             self._known.add(text)
         return True
 

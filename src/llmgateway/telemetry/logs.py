@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, BinaryIO, Literal
 
 import msgspec
 import structlog
+from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 from typing_extensions import override
 
@@ -197,12 +199,14 @@ def standard_sink() -> LineSink:
 
 def _stamp(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     # In the order people read a line.
-    return {"timestamp": _timestamp(), "level": method, "event": event.pop("event", ""), **event}
+    return {"timestamp": timestamp(), "level": method, "event": event.pop("event", ""), **event}
 
 
-def _timestamp() -> str:
+def timestamp() -> str:
+    """Give the time as lines have it, ISO 8601 in UTC with milliseconds."""
     now_ms = time.time_ns() // 1_000_000
-    return f"{_second(now_ms // 1000)}.{now_ms % 1000:03d}Z"
+    # A format of three digits takes thrice as long.
+    return f"{_second(now_ms // 1000)}.{str(1000 + now_ms % 1000)[1:]}Z"
 
 
 @lru_cache(maxsize=2)
@@ -235,28 +239,30 @@ def _shown(value: Any) -> Any:
     return value.encode("unicode_escape").decode() if isinstance(value, str) and not value.isprintable() else value
 
 
-def line_writer(logger: FilteringBoundLogger, texts: Sequence[str]) -> Callable[[dict[str, object]], None]:
-    """Give what writes a line as the logger does, at half its cost: for the one of every request.
+def line_writer(logger: FilteringBoundLogger, texts: Sequence[str]) -> Callable[[Struct], None]:
+    """Give what writes a line as the logger does, at a quarter of its cost: for the one of every request.
 
-    It takes no exception, and asks for no level: that is its caller's, who begins the fields with `line_begun`.
+    It takes no exception, and asks for no level: that is its caller's. A line is what its fields are, in their order,
+    but for the defaults if it omits them; it has `timestamp`, `level` and `event`.
 
     Args:
         texts: The fields that hold what others wrote, as text or `None`: only these are looked at for keys.
     """
     _, clean, _, render = logger._processors  # type: ignore[attr-defined]  # noqa: SLF001  structlog has no other way
     sink: LineSink = logger._logger  # type: ignore[attr-defined]  # noqa: SLF001  likewise
+    texts_of = attrgetter(*texts)
+    is_json, encode = render is _as_json, _JSON.encode
 
-    def write(fields: dict[str, object]) -> None:
-        if not clean.knows(map(fields.get, texts)):
-            fields = clean(None, "", fields)
-        sink.msg(render(None, fields["level"], fields))
+    def write(line: Struct) -> None:
+        if is_json and clean.knows(texts_of(line)):
+            try:
+                sink.msg(encode(line))
+            except UnicodeEncodeError:
+                sink.msg(render(None, "", msgspec.to_builtins(line)))
+        else:
+            sink.msg(render(None, "", clean(None, "", msgspec.to_builtins(line))))
 
     return write
-
-
-def line_begun(level: str, event: str) -> dict[str, object]:
-    """Begin the fields of a line, in the order people read it."""
-    return {"timestamp": _timestamp(), "level": level, "event": event}
 
 
 def dropped_lines(logger: FilteringBoundLogger) -> int:
