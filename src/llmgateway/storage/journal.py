@@ -64,7 +64,7 @@ class Journal:
         self._most_waiting = most_waiting
         self._segment_bytes = segment_bytes
         self._names = (f"{boot_id}-{number:06}" for boot_id in [new_id("boot")] for number in count(1))
-        self._encode = msgspec.json.Encoder().encode
+        self._lines_of = msgspec.json.Encoder().encode_lines
         self._current: Segment | None = None
         self._file = _NO_FILE
         self._size_bytes = 0
@@ -79,8 +79,7 @@ class Journal:
         if exchange.operation is None:
             return
         try:
-            entry = entry_of(exchange)
-            line = self._encode(entry) + b"\n"
+            line = self._lines_of([entry_of(exchange)])
         except Exception as error:  # noqa: BLE001  whatever a provider told: no request fails for its ledger entry
             self._cannot_be_written(exchange.id, error)
             return
@@ -89,7 +88,7 @@ class Journal:
     def append(self, entry: LedgerEntry) -> None:
         """Write an entry down; neither raises nor waits."""
         try:
-            line = self._encode(entry) + b"\n"
+            line = self._lines_of([entry])
         except Exception as error:  # noqa: BLE001  likewise
             self._cannot_be_written(entry.id, error)
             return
@@ -101,9 +100,7 @@ class Journal:
         if self._waiting or not self._write(line):
             self._wait(line)
             self.write_waiting()
-            return
-        self.journaled += 1
-        if self._size_bytes >= self._segment_bytes:
+        elif self._size_bytes >= self._segment_bytes:
             self.close_current()
 
     def write_waiting(self) -> bool:
@@ -114,7 +111,6 @@ class Journal:
             if not self._write(line):
                 return False
             self._waiting.popleft()
-            self.journaled += 1
         if self._waiting:
             return False
         if self._failing_since_us is not None:
@@ -188,6 +184,7 @@ class Journal:
         self._size_bytes += size_bytes
         if size_bytes == len(line) + self._torn:
             self._torn = False
+            self.journaled += 1
             return True
         self._take_back(size_bytes)
         return False
