@@ -168,6 +168,8 @@ def upstream_s(attempts: Sequence[Attempt], now: float) -> float:
     if len(attempts) == 1:  # as usual
         only = attempts[0]
         return (now if only.ended is None else only.ended) - only.started
+    if not attempts:
+        return 0.0
     total_s, until = 0.0, 0.0
     for attempt in sorted(attempts, key=lambda attempt: attempt.started):
         ended = now if attempt.ended is None else attempt.ended
