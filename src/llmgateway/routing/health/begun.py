@@ -39,10 +39,11 @@ class Begun:
 
     def answered(self, *, stream: bool) -> None:
         """Note that an answer, or a stream's first event, is there."""
-        now = time.perf_counter()
+        now, attempt = time.perf_counter(), self.attempt
         if stream:
-            self.attempt.first_chunk = now
-        self.health.answered(now, self.attempt.started, stream=stream, probe=self._probed())
+            attempt.first_chunk = now
+        probe = self._probe and self._probed()
+        self.health.answered(now, attempt.started, stream=stream, probe=probe)
 
     def refused(self, error: GatewayError) -> None:
         """Note the error that it ended with, before or after its first event."""
@@ -85,9 +86,9 @@ class Begun:
 
     def end(self, outcome: str) -> None:
         """Write down how it ended, once."""
-        if self.attempt.ended is None:
-            self.attempt.ended = time.perf_counter()
-            self.attempt.outcome = outcome
+        attempt = self.attempt
+        if attempt.ended is None:
+            attempt.ended, attempt.outcome = time.perf_counter(), outcome
             self.health.end()
 
     def _let_go(self, outcome: str) -> None:

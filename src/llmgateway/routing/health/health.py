@@ -150,6 +150,9 @@ class Health:
         if began >= self.changed_at:
             (self.streamed if stream else self.whole).add(now, now - began)
             self._count(now, 0.0)
+            if self.until == 0.0 and probe == 0:  # as usual
+                self.heard_at, self.in_a_row = now, 0
+                return
         self.well(now, began, probe=probe)
 
     def well(self, now: float, began: float, *, probe: int = 0) -> None:
@@ -286,9 +289,10 @@ class Health:
     def _count(self, now: float, failed: float, calls: float = 1.0) -> None:
         kept = math.exp((self._counted_at - now) / _COUNTED_S)
         self._calls = self._calls * kept + calls
-        self._failures = self._failures * kept + failed
         self._counted_at = now
-        self.failed_share = self._failures / max(self._calls, self._policy.least_calls)
+        if failed or self._failures:
+            self._failures = self._failures * kept + failed
+            self.failed_share = self._failures / max(self._calls, self._policy.least_calls)
 
     def _is_too_much(self) -> bool:
         policy = self._policy

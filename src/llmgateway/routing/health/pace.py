@@ -1,11 +1,14 @@
 """How fast a deployment begins to answer: averages that a few numbers keep."""
 
 import math
+from collections import deque
 
 _NEWEST = 0.2  # the share of the newest sample in the mean, or more when the others are old
 _MEAN_FADES_S = 60.0
 _PEAK_FADES_S = 10.0
 _SLOWEST_FADES_S = 600.0
+# So soon after the sample before, the newest has just that share.
+_CALM_S = -_MEAN_FADES_S * math.log(1.0 - _NEWEST)
 _KEPT = 128
 _RECOUNT_AFTER = 16
 
@@ -19,7 +22,7 @@ class Pace:
     """
 
     __slots__ = (
-        *("_new", "_percentile", "_percentile_s", "_samples", "_slowest_s"),
+        *("_counted", "_percentile", "_percentile_s", "_samples", "_slowest_s"),
         *("mean_s", "measured_at", "peak_s", "samples"),
     )
 
@@ -29,31 +32,25 @@ class Pace:
         self.samples = 0
         self._slowest_s = 0.0
         self.measured_at = 0.0
-        self._samples: list[float] = []
-        self._new = 0
+        self._samples: deque[float] = deque(maxlen=_KEPT)
+        self._counted = 0
         self._percentile = 0.0
         self._percentile_s = 0.0
 
     def add(self, now: float, took_s: float) -> None:
         """Take a sample."""
-        since_s = now - self.measured_at
+        since_s, mean_s, over_s = now - self.measured_at, self.mean_s, self.peak_s - took_s
         if self.samples == 0:
             self.mean_s = took_s
+        elif since_s <= _CALM_S:
+            self.mean_s = mean_s + _NEWEST * (took_s - mean_s)
         else:
-            self.mean_s += max(_NEWEST, 1.0 - math.exp(-since_s / _MEAN_FADES_S)) * (took_s - self.mean_s)
-        if took_s >= self.peak_s:
-            self.peak_s = took_s
-        else:
-            kept = math.exp(-since_s / _PEAK_FADES_S)
-            self.peak_s = self.peak_s * kept + took_s * (1.0 - kept)
+            self.mean_s = mean_s + (1.0 - math.exp(-since_s / _MEAN_FADES_S)) * (took_s - mean_s)
+        self.peak_s = took_s + over_s * math.exp(-since_s / _PEAK_FADES_S) if over_s > 0.0 else took_s
         self._slowest_s = max(took_s, self._slowest_s * math.exp(-since_s / _SLOWEST_FADES_S))
         self.measured_at = now
-        if len(self._samples) < _KEPT:
-            self._samples.append(took_s)
-        else:
-            self._samples[self.samples % _KEPT] = took_s
+        self._samples.append(took_s)
         self.samples += 1
-        self._new += 1
 
     def peak_now_s(self, now: float) -> float:
         """The peak, faded by the time without a sample: who was slow is asked again some day."""
@@ -69,11 +66,11 @@ class Pace:
         """Of the last samples; `None` while they are too few to tell."""
         if self.samples < _RECOUNT_AFTER:
             return None
-        if self._new >= _RECOUNT_AFTER or percentile != self._percentile:
+        if self.samples - self._counted >= _RECOUNT_AFTER or percentile != self._percentile:
             ordered = sorted(self._samples)
             at = math.ceil(len(ordered) * percentile / 100) - 1
             self._percentile, self._percentile_s = percentile, ordered[max(0, at)]
-            self._new = 0
+            self._counted = self.samples
         return self._percentile_s
 
     def forget(self) -> None:
