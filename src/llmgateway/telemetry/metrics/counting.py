@@ -3,7 +3,7 @@
 import time
 
 from llmgateway import errors
-from llmgateway.exchange import Attempt, Event, Exchange, Usage, upstream_s
+from llmgateway.exchange import Event, Exchange, Usage, upstream_s
 from llmgateway.telemetry.metrics.series import OTHER, Series, Sketch
 
 NO_PROVIDER = "none"
@@ -54,15 +54,16 @@ class Counting:
         labels = (operation, exchange.model_label, provider, exchange.status, exchange.stream)
         ending = self._endings.get(labels) or self._bind(labels)
         ended = time.perf_counter() if exchange.ended is None else exchange.ended
-        duration_s = ended - exchange.started
+        duration_s, attempts = ended - exchange.started, exchange.attempts
+        waited_s = upstream_s(attempts, ended) + exchange.job_s
         ending.requests.value += 1
         ending.duration.observe(duration_s)
-        ending.overhead.observe(max(0.0, duration_s - upstream_s(exchange.attempts, ended) - exchange.job_s))
+        ending.overhead.observe(duration_s - waited_s if duration_s > waited_s else 0.0)
         self._count_way(exchange, ended)
         self._times.add(duration_s)
         if exchange.usage is not None:
             ending.spent.add(exchange.usage, exchange.cost_usd)
-        if exchange.stream and exchange.attempts:
+        if exchange.stream and attempts:
             self._count_stream(exchange, ending)
         cached = self._cached.get(exchange.cache_status)
         if cached is not None:
@@ -72,7 +73,7 @@ class Counting:
         if exchange.sensitivity is not None and (looked := self._sensitive.get(exchange.sensitivity.action)):
             looked.value += 1
         if exchange.error_code == _GONE:
-            streaming = bool(exchange.stream and exchange.attempts and exchange.attempts[-1].first_chunk)
+            streaming = bool(exchange.stream and attempts and attempts[-1].first_chunk)
             (self._left_streaming if streaming else self._left_early).value += 1
 
     def _bind(self, labels: _Labels) -> "_Ending":
@@ -87,21 +88,20 @@ class Counting:
 
     def _count_way(self, exchange: Exchange, ended: float) -> None:
         """Count the attempts, and what led from one to the other."""
-        before: Attempt | None = None
+        model, before = exchange.model_label, None
         for attempt in exchange.attempts:
-            outcome = attempt.outcome
+            deployment, outcome = attempt.deployment, attempt.outcome
+            provider = deployment.account.name
             if outcome is None:
                 outcome = "ok" if exchange.error_code is None else exchange.error_code
-            tried = self._tried.get((attempt.provider, exchange.model_label, outcome))
-            if tried is None:
-                tried = self._try(attempt.provider, exchange.model_label, outcome)
+            tried = self._tried.get((provider, model, outcome)) or self._try(provider, model, outcome)
             tried.attempts.value += 1
             tried.duration.observe((ended if attempt.ended is None else attempt.ended) - attempt.started)
-            if before is not None and before.deployment is attempt.deployment:
-                self._series.counter("llm_retries_total", before.provider).value += 1
-            before = attempt
+            if deployment is before:
+                self._series.counter("llm_retries_total", provider).value += 1
+            before = deployment
         for event in exchange.events:
-            self._count_event(event, exchange.model_label)
+            self._count_event(event, model)
 
     def _count_event(self, event: Event, model: str) -> None:
         told = event.attributes

@@ -58,8 +58,10 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count a value above 0."""
-        index = math.ceil(math.log(min(max(value, _LEAST), _MOST)) * _PER_LOG)
-        self.counts[index] = self.counts.get(index, 0) + 1
+        if not _LEAST <= value <= _MOST:
+            value = min(max(value, _LEAST), _MOST)
+        index, counts = math.ceil(math.log(value) * _PER_LOG), self.counts
+        counts[index] = counts.get(index, 0) + 1
 
 
 def percentile(counts: Mapping[int, int], part: float) -> float | None:
