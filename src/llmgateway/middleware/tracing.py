@@ -1,6 +1,6 @@
 """Says which trace a request belongs to, before anything else happens to it."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,7 +15,7 @@ class Tracing:
         begin: Reads a request's headers and decides whether its spans are kept; most have none that it looks for.
     """
 
-    def __init__(self, app: ASGIApp, *, begin: Callable[[Iterable[Header]], Trace]) -> None:
+    def __init__(self, app: ASGIApp, *, begin: Callable[[Sequence[Header]], Trace]) -> None:
         self._app = app
         self._begin = begin
 

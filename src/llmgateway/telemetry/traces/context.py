@@ -5,7 +5,8 @@ https://www.w3.org/TR/trace-context and https://www.w3.org/TR/baggage
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from llmgateway.exchange import Header, Trace
@@ -28,6 +29,7 @@ _BAGGAGE_MEMBER = re.compile(
 )
 _ODD_DIGITS = b"13579bdf"
 TRACE_HEADERS = frozenset((b"traceparent", b"tracestate", b"baggage"))
+_name_of = itemgetter(0)
 
 
 class Parent(NamedTuple):
@@ -38,15 +40,14 @@ class Parent(NamedTuple):
     sampled: bool
 
 
-def begin(headers: Iterable[Header], sampler: Sampler) -> Trace:
+def begin(headers: Sequence[Header], sampler: Sampler) -> Trace:
     """Give a request its place: in the client's trace, or in one of its own.
 
     Args:
         headers: With lower-case names, as ASGI gives them.
     """
-    found = [header for header in headers if header[0] in TRACE_HEADERS]
-    if found:
-        return _continued(found, sampler)
+    if not TRACE_HEADERS.isdisjoint(map(_name_of, headers)):
+        return _continued([header for header in headers if header[0] in TRACE_HEADERS], sampler)
     trace_id = random.getrandbits(128) or 1
     return Trace(trace_id, random.getrandbits(64) or 1, 0, sampler.keeps(trace_id, parent_sampled=None))
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from anyio import to_thread
@@ -57,7 +57,7 @@ class Traces:
         """How many spans were lost: too many waited, or nobody took them."""
         return self._full + (0 if self._exporting is None else self._exporting.failed)
 
-    def begin(self, headers: Iterable[Header]) -> Trace:
+    def begin(self, headers: Sequence[Header]) -> Trace:
         """Give a request its place in a trace."""
         return begin(headers, self._sampler)
 
