@@ -31,15 +31,17 @@ class Recorder:
         if exchange.recorded:
             return
         try:
-            self.secure(exchange)
+            if exchange.ended is None:
+                self.secure(exchange)
             exchange.recorded = True
             exchange.ended = time.perf_counter()
             for write in self._others:
                 write(exchange)
         finally:
             # Even a writer with a fault must not keep what others wait for.
-            for end in exchange.at_end:
+            ends = exchange.at_end
+            for end in ends:
                 end()
             # Each holds the exchange: in a circle, it would wait for the collector.
-            exchange.at_end.clear()
+            ends.clear()
             exchange.leave = None

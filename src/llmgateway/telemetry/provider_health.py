@@ -66,10 +66,15 @@ class ProviderState(Struct):
     resting: tuple[Rest, ...] = ()
 
 
-class _Account(Struct):
-    ended: float
-    error: str | None
-    latency_s: float | None
+class _Account:
+    """How it answered last; no `Struct`, whose fields take longer to set."""
+
+    __slots__ = ("ended", "error", "latency_s")
+
+    def __init__(self, ended: float, error: str | None, latency_s: float | None) -> None:
+        self.ended = ended
+        self.error = error
+        self.latency_s = latency_s
 
 
 class ProviderHealth:
