@@ -80,15 +80,16 @@ def entry_of(exchange: Exchange) -> LedgerEntry:
     upstream_us = (upstream_s(attempts, now) + exchange.job_s) * 1e6
     call, reply, usage, cost_usd = exchange.call, exchange.reply, exchange.usage, exchange.cost_usd
     provider, upstream_model = exchange.provider, exchange.upstream_model
-    # By position, in the order of the fields, because names cost a microsecond, and so do more than thirty.
+    # By position, in the order of the fields, because names cost a microsecond, and so do more than thirty. Times are
+    # cut to microseconds by `// 1.0`, at half the cost of `int`.
     entry = LedgerEntry(
         exchange.id,
         time.time_ns() // 1000 - int((now - started) * 1e6),
         exchange.operation or "",
         (exchange.requested_model or "")[:_LONGEST],
         exchange.status or 500,
-        int(duration_us) / 1e3,
-        int(duration_us - upstream_us) / 1e3 if duration_us > upstream_us else 0.0,
+        duration_us // 1.0 / 1e3,
+        (duration_us - upstream_us) // 1.0 / 1e3 if duration_us > upstream_us else 0.0,
         exchange.client_id,
         exchange.organization,
         exchange.caller.key_id,
@@ -110,7 +111,7 @@ def entry_of(exchange: Exchange) -> LedgerEntry:
         usage is not None and usage.estimated,
         None if cost_usd is None else round(cost_usd * _NANO),
         _first_chunk_ms(exchange) if attempts and type(reply) is Streamed else None,
-        int(upstream_us) / 1e3 if attempts else 0.0,
+        upstream_us // 1.0 / 1e3 if attempts else 0.0,
         _attempts(attempts, started, now) if attempts else [],
     )
     entry.cache, entry.route_reason = exchange.cache_status, exchange.route_reason
@@ -128,11 +129,11 @@ def _attempts(attempts: list[Attempt], since: float, now: float) -> list[Attempt
             AttemptEntry(
                 deployment.account.name,
                 deployment.model,
-                int((begun - since) * 1e6) / 1e3,
-                int(((now if ended is None else ended) - begun) * 1e6) / 1e3,
+                (begun - since) * 1e6 // 1.0 / 1e3,
+                ((now if ended is None else ended) - begun) * 1e6 // 1.0 / 1e3,
                 attempt.outcome or "running",
                 attempt.upstream_status,
-                None if first is None else int((first - begun) * 1e6) / 1e3,
+                None if first is None else (first - begun) * 1e6 // 1.0 / 1e3,
             )
         )
     return entries
@@ -140,7 +141,7 @@ def _attempts(attempts: list[Attempt], since: float, now: float) -> list[Attempt
 
 def _first_chunk_ms(exchange: Exchange) -> float | None:
     first = exchange.attempts[-1].first_chunk
-    return None if first is None else int((first - exchange.started) * 1e6) / 1e3
+    return None if first is None else (first - exchange.started) * 1e6 // 1.0 / 1e3
 
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def line_begun(level: str, event: str, exchange: Exchange) -> _Line:
         None if trace is None else trace.trace_id.to_bytes(16).hex(),
         None if trace is None else trace.span_id.to_bytes(8).hex(),
         exchange.status,
-        int(duration_ms * 100.0 + 0.5) / 100.0,
+        (duration_ms * 100.0 + 0.5) // 1.0 / 100.0,
         exchange.error_code,
         exchange.operation,
         None if model is None else model[:_LONGEST_CHARS],
@@ -124,7 +124,7 @@ def line_begun(level: str, event: str, exchange: Exchange) -> _Line:
         None if reply is None or reply.model is None else reply.model[:_LONGEST_CHARS],
         exchange.stream,
         len(attempts),
-        int(own_ms * 100.0 + 0.5) / 100.0 if own_ms > 0.0 else 0.0,
+        (own_ms * 100.0 + 0.5) // 1.0 / 100.0 if own_ms > 0.0 else 0.0,
         exchange.cache_status,
         None if cost_usd is None else round(cost_usd * 1e9) / 1e9,
     )
