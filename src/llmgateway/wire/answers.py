@@ -52,10 +52,6 @@ class UsageFields(Struct):
 _NOTHING = msgspec.Raw()
 
 
-def _is_list(value: msgspec.Raw) -> bool:
-    return bytes(memoryview(value)[:1]) == b"["
-
-
 class Answer(Struct):
     """The fields of an answer, or of one event of a stream, that mean something here."""
 
@@ -75,7 +71,7 @@ class Answer(Struct):
     @property
     def is_answer(self) -> bool:
         """Whether it holds what a chat, a completion or an embedding answers with."""
-        return _is_list(self.choices) or _is_list(self.embeddings)
+        return bytes(memoryview(self.choices)[:1]) == b"[" or bytes(memoryview(self.embeddings)[:1]) == b"["
 
 
 _ANSWER = msgspec.json.Decoder(Answer)

@@ -83,10 +83,8 @@ def places(body: bytes, mark: bytes) -> Iterator[int]:
 
 
 def holds(body: bytes, *marks: bytes) -> bool:
-    """Whether one of some marks stands anywhere in a body."""
+    """Whether any of these marks stands anywhere in a body."""
     if len(body) > _PART_BYTES:
         return any(next(places(body, mark), -1) >= 0 for mark in marks)
-    for mark in marks:  # noqa: SIM110  `any` would make a generator for each body
-        if mark in body:
-            return True
-    return False
+    # `in` would first make an error that says that a mark is no number, which costs more than the search.
+    return max(map(body.find, marks)) >= 0

@@ -1,6 +1,7 @@
 """A client's body made ready for an upstream: values stay the bytes they were, only whole fields are set."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _JSON = msgspec.json.Encoder()
+_KNOWN_MODELS = 4096
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -31,18 +33,28 @@ def rewrite(
         drop_stream_options: Leave `stream_options` out, for a provider that refuses them.
     """
     fields = _FIELDS.decode(body)
-    fields["model"] = msgspec.Raw(_JSON.encode(model))
+    fields["model"] = _quoted(model)
+    if defaults or renames:
+        _fit(fields, defaults, renames)
+    if drop_stream_options:
+        fields.pop("stream_options", None)
+    elif ask_usage:
+        fields["stream_options"] = _asking_usage(fields.get("stream_options"))
+    return _JSON.encode(fields)
+
+
+def _fit(fields: dict[str, msgspec.Raw], defaults: Mapping[str, Any], renames: Mapping[str, str]) -> None:
     for name, value in defaults.items():
         if name not in fields:
             fields[name] = msgspec.Raw(_JSON.encode(value))
     for name, its_name in renames.items():
         if name in fields:
             fields.setdefault(its_name, fields.pop(name))
-    if drop_stream_options:
-        fields.pop("stream_options", None)
-    elif ask_usage:
-        fields["stream_options"] = _asking_usage(fields.get("stream_options"))
-    return _JSON.encode(fields)
+
+
+@lru_cache(maxsize=_KNOWN_MODELS)
+def _quoted(model: str) -> msgspec.Raw:
+    return msgspec.Raw(_JSON.encode(model))
 
 
 def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
