@@ -16,9 +16,9 @@ from llmgateway.errors import GatewayError, UpstreamError, UpstreamRejectedError
 from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Streamed, Usage
 from llmgateway.upstream.base import usage_of
 from llmgateway.upstream.errors import upstream_error
-from llmgateway.upstream.http.head import pattern_of
+from llmgateway.upstream.http.head import RequestHead, pattern_of
 from llmgateway.upstream.http.response import Response
-from llmgateway.upstream.transport import Transport, connection_failure, read_body
+from llmgateway.upstream.transport import Transport, connection_failure, post_head, read_body
 from llmgateway.wire.answers import Answer, read_answer
 from llmgateway.wire.rewrite import rewrite
 from llmgateway.wire.sse import DONE, ChatScan, EventTooLongError
@@ -52,10 +52,14 @@ class Relay:
         account = deployment.account
         large = len(call.body) > _LARGE_BYTES
         body = await asyncio.to_thread(_body, deployment, call) if large else _body(deployment, call)
-        url = address(account.wire, account.api_base or "", deployment.model, account.api_version, call.operation)
-        own = credentials(account.wire, account.api_key)
         more = _trace_lines(call.trace_headers) if call.trace_headers else b""
-        response = await self._transport.post(account, url, own, body, more)
+        try:
+            head = _head(
+                account.wire, account.api_base, deployment.model, account.api_version, call.operation, account.api_key
+            )
+            response = await self._transport.pool(account).ask(head, body, more)
+        except OSError as error:
+            raise connection_failure(error, account) from error
         if response.status != 200:  # noqa: PLR2004  OK
             body = await read_body(response, account)
             raise upstream_error(response.status, body, response.headers, account)
@@ -96,6 +100,13 @@ def _body(deployment: Deployment, call: Call) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def _head(  # noqa: PLR0917  all that it is made of
+    wire: str, api_base: str | None, model: str, api_version: str | None, operation: Operation, api_key: str | None
+) -> RequestHead:
+    """Write what all calls of a deployment send first. Raises: UpstreamRejectedError, NotAnAddressError."""
+    return post_head(address(wire, api_base or "", model, api_version, operation), credentials(wire, api_key))
+
+
 def address(wire: str, api_base: str, model: str, api_version: str | None, operation: Operation) -> URL:
     """Where an operation is served: the account's address and a path from the table above, nothing of the client's.
 
@@ -125,7 +136,6 @@ def models_address(wire: str, api_base: str, api_version: str | None) -> URL:
     return URL(api_base.rstrip("/") + "/models")
 
 
-@lru_cache(maxsize=4096)
 def credentials(wire: str, api_key: str | None) -> CIMultiDict[str]:
     """Return the header that proves who we are; none for a local server without a key."""
     if not api_key:
@@ -166,7 +176,8 @@ def _complete(body: bytes, response: Response, account: Account) -> Complete:
         raise _hidden_error(body, response, account)
     if not answer.is_answer:
         raise UpstreamError(f"{account.provider} sent JSON that is no answer.", may_retry=True)
-    return Complete(body, _usage(answer), _passed_on(response), answer.model)
+    usage = None if answer.usage is None else usage_of(answer.usage, answer.service_tier)
+    return Complete(body, usage, _passed_on(response), answer.model)
 
 
 def _hidden_error(body: bytes, response: Response, account: Account) -> GatewayError:

@@ -20,6 +20,7 @@ from llmgateway.upstream.http.failures import (
     NotAnAddressError,
     NotHTTPError,
 )
+from llmgateway.upstream.http.head import RequestHead, request_head
 from llmgateway.upstream.http.pool import Pool
 from llmgateway.upstream.http.response import Response
 
@@ -71,21 +72,22 @@ class Transport:
         Raises:
             UpstreamError: No connection, or it was lost before the answer's head.
         """
-        session = self._sessions.get((account.name, account.limits.concurrent or self._max_connections))
-        if session is None:
-            session = self._open(account)
         try:
-            return await session.post(url, headers, body, more)
+            return await self.pool(account).post(url, headers, body, more)
         except OSError as error:
             raise connection_failure(error, account) from error
 
     async def get(self, account: Account, url: URL, headers: Mapping[str, str]) -> Response:
         """Ask without a body; everything else is as for `post`. Raises: UpstreamError."""
-        key = (account.name, account.limits.concurrent or self._max_connections)
         try:
-            return await (self._sessions.get(key) or self._open(account)).get(url, headers)
+            return await self.pool(account).get(url, headers)
         except OSError as error:
             raise connection_failure(error, account) from error
+
+    def pool(self, account: Account) -> Pool:
+        """Give an account's connections. What they raise is an `OSError`, which `connection_failure` makes ours."""
+        limit = account.limits.concurrent or self._max_connections
+        return self._sessions.get((account.name, limit)) or self._open(account, limit)
 
     def url(self, text: str) -> URL:
         """Parse an address once: the catalog has few, and each call needs one."""
@@ -111,11 +113,15 @@ class Transport:
         self._sessions.clear()
         await asyncio.gather(*(session.close() for session in sessions))
 
-    def _open(self, account: Account) -> Pool:
-        limit = account.limits.concurrent or self._max_connections
+    def _open(self, account: Account, limit: int) -> Pool:
         session = Pool(self._dialer, _DEFAULT_HEADERS, limit=limit)
         self._sessions[account.name, limit] = session
         return session
+
+
+def post_head(url: URL, headers: Mapping[str, str]) -> RequestHead:
+    """Write the head of all posts that are alike, for `Pool.ask`. Raises: NotAnAddressError."""
+    return request_head("POST", url, tuple(_DEFAULT_HEADERS.items()), tuple(headers.items()))
 
 
 async def read_body(response: Response, account: Account, *, max_bytes: int = MAX_RESPONSE_BYTES) -> bytes:
@@ -124,6 +130,9 @@ async def read_body(response: Response, account: Account, *, max_bytes: int = MA
     Raises:
         UpstreamError: The connection was lost, or the answer is longer than `max_bytes`.
     """
+    whole = response.whole(max_bytes)
+    if whole is not None:
+        return whole
     declared_bytes = response.content_length
     # A packed answer is longer than it says.
     if declared_bytes is not None and declared_bytes <= max_bytes and response.encoding is None:

@@ -120,6 +120,21 @@ async def test_who_reads_the_whole_is_woken_once(body: Body) -> None:
     assert read == [PIECE * 3]
 
 
+async def test_a_whole_body_is_taken_without_waiting_and_nothing_else_is(body: Body, valve: Valve) -> None:
+    body.feed([b"one "])
+    assert body.whole(100) is None, "there may be more"
+    body.feed([b"two"])
+    body.end()
+    assert body.whole(6) is None
+    assert body.whole(7) == b"one two"
+    assert body.at_eof()
+
+    broken = Body(asyncio.get_running_loop(), valve)
+    broken.feed(b"one")
+    broken.end(LostError("gone"))
+    assert broken.whole(100) is None
+
+
 async def test_a_failure_comes_after_all_that_came_before_it(body: Body) -> None:
     body.feed([b"one"])
     body.end(LostError("gone"))

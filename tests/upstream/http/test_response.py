@@ -63,3 +63,12 @@ async def test_an_answer_that_nobody_holds_any_more_gives_its_place_back(pool: P
         await server.until_all_gone()
 
     assert pool.connections() == (0, 0)
+
+
+async def test_a_body_that_has_come_is_given_whole_unless_it_is_packed(pool: Pool) -> None:
+    packed = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok"
+    async with serving(saying([OK], [packed]), pool) as server:
+        plain = await pool.post(URL(server.url), {}, b"{}")
+        assert (plain.whole(1), plain.whole(2)) == (None, b"ok")
+        other = await pool.post(URL(server.url), {}, b"{}")
+        assert other.whole(100) is None

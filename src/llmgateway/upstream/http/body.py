@@ -62,6 +62,12 @@ class Body:
             raise _anew(self._failure)
         return self._taken()
 
+    def whole(self, most_bytes: int) -> bytes | None:
+        """Take all of it without waiting; `None` where it has not come yet, broke off, or is longer than that."""
+        if not self.over or self._failure is not None or self._size_bytes > most_bytes:
+            return None
+        return self._taken()
+
     def feed(self, pieces: Sequence[bytes]) -> None:
         """Take pieces; `settle` tells the reader."""
         self._pieces += pieces
@@ -90,14 +96,15 @@ class Body:
         self._failure = failure
         # The connection is somebody else's now, or closed.
         self._is_paused = False
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def _taken(self) -> bytes:
-        pieces = self._pieces
-        taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
         self._size_bytes = 0
-        self.resume()
+        if self._is_paused:
+            self.resume()
         return taken
 
     async def _news(self) -> None:

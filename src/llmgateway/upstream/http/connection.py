@@ -20,6 +20,7 @@ from llmgateway.upstream.http.response import Response
 MAX_HEAD_BYTES = 32 * 1024
 _FIRST_FINAL_STATUS = 200
 _BLANK_LINE = b"\r\n\r\n"
+_BLANK_LINE_BYTES = len(_BLANK_LINE)
 # A socket's own buffers hold this much, so that it is as good as sent.
 _UNSEEN_BYTES = 64 * 1024
 
@@ -81,17 +82,15 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             self._freed(self, False)
             raise LostError("closed")
-        self._head = b""
-        self._head_start = 0
         self._is_complete = False
-        is_large = len(body) > _UNSEEN_BYTES
-        # A TLS transport does not count what the socket under it has yet to send.
-        self._is_unsure = is_large and self.origin.is_secure
         waiter: asyncio.Future[Response] = self._loop.create_future()
         self._waiter = waiter
-        if is_large:
+        if len(body) > _UNSEEN_BYTES:
+            # A TLS transport does not count what the socket under it has yet to send.
+            self._is_unsure = self.origin.is_secure
             self._transport.writelines((head, body))
         else:
+            self._is_unsure = False
             self._transport.write(head + body)
         try:
             return await waiter
@@ -121,7 +120,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         body = self._body
         if body is None:
-            if self._waiter is None or self._waiter.done():
+            waiter = self._waiter
+            if waiter is None or waiter.done():
                 # Nobody asked, or whoever did has gone: this must not be taken for the next one's answer.
                 self.hang_up()
                 return
@@ -155,17 +155,20 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Hand the answer over, or pass over a provisional one."""
         status: int = self._parser.get_status_code()
-        start = self._head_start
-        end = self._head.find(_BLANK_LINE, start) + len(_BLANK_LINE)
-        if end - start > MAX_HEAD_BYTES or not self._head.startswith(b"HTTP/", start):
+        head, start = self._head, self._head_start
+        end = head.find(_BLANK_LINE, start) + _BLANK_LINE_BYTES
+        if end - start > MAX_HEAD_BYTES or not head.startswith(b"HTTP/", start):
             raise NotHTTPError("too long a head, or none")
-        if status < _FIRST_FINAL_STATUS and status != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._head_start = end
-            return
-        # Who accepts has read all of the question.
-        self._is_unsure = status < _FIRST_FINAL_STATUS or (self._is_unsure and status >= HTTPStatus.BAD_REQUEST)
-        head = self._head[start : end - 2]
-        self._head = b""
+        if status < _FIRST_FINAL_STATUS:
+            if status != HTTPStatus.SWITCHING_PROTOCOLS:
+                self._head_start = end
+                return
+            self._is_unsure = True
+        elif self._is_unsure:
+            # Who accepts has read all of the question.
+            self._is_unsure = status >= HTTPStatus.BAD_REQUEST
+        self._head, self._head_start = b"", 0
+        head = head[start : end - 2]
         self._lowered = lowered = head.lower()
         body = self._body = Body(self._loop, self._valve)
         waiter, self._waiter = self._waiter, None

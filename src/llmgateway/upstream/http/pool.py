@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 
 from yarl import URL
@@ -10,7 +10,7 @@ from yarl import URL
 from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.failures import LostError
-from llmgateway.upstream.http.head import Origin, request_head
+from llmgateway.upstream.http.head import Origin, RequestHead, request_head
 from llmgateway.upstream.http.response import Response
 
 _KEEP_ALIVE_S = 30.0
@@ -52,15 +52,22 @@ class Pool:
         Raises:
             OSError: As `failures` lists them.
         """
-        start, origin = request_head("POST", url, self._defaults, tuple(headers.items()))
-        connection = self._take(origin) or await self._connect(origin)
-        return await connection.ask(b"%b%d\r\n%b\r\n" % (start, len(body), more), body)
+        return await self.ask(request_head("POST", url, self._defaults, tuple(headers.items())), body, more)
+
+    def ask(self, head: RequestHead, body: bytes, more: bytes = b"") -> Awaitable[Response]:
+        """Do the same for a head that is ready; to be awaited at once, since a connection is taken for it."""
+        start, origin = head
+        whole_head = b"%b%d\r\n%b\r\n" % (start, len(body), more)
+        # While others wait, every place is taken: the one that is freed is handed to the first of them.
+        connection = self._unused(origin) if self._busy < self._limit else None
+        if connection is None:
+            return self._ask_another(origin, whole_head, body)
+        self._busy += 1
+        return connection.ask(whole_head, body)
 
     async def get(self, url: URL, headers: Mapping[str, str]) -> Response:
         """Ask without a body. Raises: as `post`."""
-        start, origin = request_head("GET", url, self._defaults, tuple(headers.items()))
-        connection = self._take(origin) or await self._connect(origin)
-        return await connection.ask(start + b"0\r\n\r\n", b"")
+        return await self.ask(request_head("GET", url, self._defaults, tuple(headers.items())), b"")
 
     def connections(self) -> tuple[int, int]:
         """Count those that wait to be used and those in use."""
@@ -80,14 +87,9 @@ class Pool:
         # The loop closes sockets on its next turn.
         await asyncio.sleep(0)
 
-    def _take(self, origin: Origin) -> Connection | None:
-        # While others wait, every place is taken: the one that is freed is handed to the first of them.
-        if self._busy >= self._limit:
-            return None
-        connection = self._unused(origin)
-        if connection is not None:
-            self._busy += 1
-        return connection
+    async def _ask_another(self, origin: Origin, head: bytes, body: bytes) -> Response:
+        connection = await self._connect(origin)
+        return await connection.ask(head, body)
 
     def _unused(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
@@ -143,7 +145,10 @@ class Pool:
 
     def _freed(self, connection: Connection, may_stay: bool) -> None:
         if may_stay and not self._is_closed:
-            self._idle.setdefault(connection.origin, {})[connection] = self._loop.time()
+            idle = self._idle.get(connection.origin)
+            if idle is None:
+                idle = self._idle[connection.origin] = {}
+            idle[connection] = self._loop.time()
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(self._keep_alive_s, self._sweep)
         else:

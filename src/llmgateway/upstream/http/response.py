@@ -10,6 +10,8 @@ from llmgateway.upstream.http.body import Body
 from llmgateway.upstream.http.head import field, read_fields
 from llmgateway.upstream.http.unpacking import ENCODINGS, UnpackedBody
 
+_PACKED = b"\r\ncontent-encoding:"
+
 
 class Response:
     """An answer whose head is there; its connection goes back to the pool by itself once the body has come.
@@ -29,8 +31,11 @@ class Response:
         self._body = body
         self._stop = stop
         self._fields: CIMultiDictProxy[str] | None = None
-        packed = self.encoding
-        self.content: Body | UnpackedBody = UnpackedBody(body, packed) if packed in ENCODINGS else body
+        self.content: Body | UnpackedBody = body if lowered.find(_PACKED) < 0 else self._unpacked()
+
+    def whole(self, most_bytes: int) -> bytes | None:
+        """Give the body where all of it has come; `None` where it is to be read: it is packed, longer, or not whole."""
+        return self._body.whole(most_bytes) if self.content is self._body else None
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -58,6 +63,10 @@ class Response:
     def encoding(self) -> bytes | None:
         """What the body is packed with, though nobody asked for it; `None` when it is not."""
         return field(self._lowered, b"content-encoding")
+
+    def _unpacked(self) -> Body | UnpackedBody:
+        packed = self.encoding
+        return UnpackedBody(self._body, packed) if packed in ENCODINGS else self._body
 
     def close(self) -> None:
         """Hang up, unless the body has come; safe to call twice."""
