@@ -112,6 +112,9 @@ class RoutedModels:
             return reply
 
     def _asked(self, exchange: Exchange, call: Call, model: Model, *, again: bool = False) -> Awaitable[Reply]:
+        only = self._planner.only(exchange, call, model)
+        if only is not None:
+            return self._failover.only(exchange, call, only)
         if self._planner.must_count(exchange, call, model):
             return self._counted(exchange, call, model, again=again)
         return self._planned(exchange, call, model, again=again)

@@ -6,7 +6,7 @@ from llmgateway.caller import Caller, RouteAsk
 from llmgateway.catalog.model import Model, Prices, Strategy
 from llmgateway.errors import ContextLengthError, GatewayError, NoHealthyDeploymentError, PermissionDeniedError
 from llmgateway.exchange import Call, Exchange
-from llmgateway.routing.choosing.planner import Planned, Planner
+from llmgateway.routing.choosing.planner import ONLY, Planned, Planner
 from llmgateway.routing.choosing.routes import Routes
 from llmgateway.routing.choosing.strategies import STRATEGIES
 from llmgateway.routing.health.book import HealthBook
@@ -170,6 +170,29 @@ def test_a_plan_says_why() -> None:
 
     alone = Planning(chat("one"))
     assert alone.plan().why(alone.candidates[0]) == "only deployment"
+
+
+def test_a_model_with_one_deployment_needs_no_plan_unless_something_may_drop_it() -> None:
+    planning = Planning(chat("one", capabilities=frozenset({"vision"}), context_length=1000))
+
+    def only(call: Call = CALL, caller: Caller | None = None, **asked: Any) -> object:
+        return planning.planner.only(planning.exchange(caller, **asked), call, planning.model)
+
+    (candidate,) = planning.candidates
+    assert only() is only(Call("chat", "chat", CALL.body, needs=frozenset({"vision"}))) is candidate
+    assert planning.plan().why(candidate) == ONLY
+    assert only(Call("chat", "chat", CALL.body, needs=frozenset({"tools"}))) is None
+    assert only(Call("chat", "chat", CALL.body, max_tokens=1000)) is None
+    assert only(Call("chat", "chat", b"x" * 10_000)) is None
+    assert only(caller=OWN) is only(route_ask=RouteAsk("cheapest")) is only(min_security="low") is None
+    assert only(plan=planning.plan()) is only(leave=lambda _: None) is only(prompt_tokens=3) is None
+    candidate.health.rest_until(NOW, NOW + 1, "rate_limit")
+    assert only() is None
+    planning = Planning(chat("one", lacks=frozenset({"streaming"})))
+    assert only() is planning.candidates[0]
+    assert only(Call("chat", "chat", CALL.body, stream=True)) is None
+    planning = Planning(chat("one", "two"))
+    assert only() is None
 
 
 def test_a_prompt_is_counted_only_where_its_length_may_decide() -> None:

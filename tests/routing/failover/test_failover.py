@@ -154,3 +154,14 @@ async def test_who_wants_the_first_choice_alone_keeps_it_through_all_retries(str
 
     assert len(routed.upstream.asked) == 3
     assert len(set(routed.upstream.asked)) == 1
+
+
+async def test_the_only_deployment_of_a_model_is_asked_once_and_its_error_is_told() -> None:
+    routed, asked = Routed({"a": [down()]}, Model("chat", (at("a"),))), exchange()
+
+    with pytest.raises(UpstreamError, match="down") as caught:
+        await routed.send(asked=asked)
+
+    assert (routed.upstream.asked, asked.route_reason) == (["a"], "only deployment")
+    assert asked.plan is None
+    assert not caught.value.details

@@ -14,6 +14,9 @@ from llmgateway.routing.expected import expected, rough_bounds
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.tokens import TokenCounter
 
+# Why the one is asked that has nobody beside it.
+ONLY = "only deployment"
+
 
 class Planned:
     """Who may answer a call: the first is chosen at once, the order of the others when somebody asks for it.
@@ -62,7 +65,7 @@ class Planned:
         """Say why this one is asked first."""
         total, left = len(self.route.pool.candidates), len(self.left)
         if total == 1:
-            return "only deployment"
+            return ONLY
         if self.is_bound:
             return "it made what is sealed in this call"
         dropped = f", {total - left} of {total} cannot be asked" if left < total else f" of {total}"
@@ -84,6 +87,27 @@ class Planner:
         self._book = book
         self._routes = routes
         self._counter = counter
+
+    def only(self, exchange: Exchange, call: Call, model: Model) -> Candidate | None:
+        """Give the one to ask where a plan would hold nobody else and say nothing more; `None` asks for a plan.
+
+        So it is where a model has one deployment, which is well, and no filter could drop it.
+        """
+        pool = self._routes.of(model).pool
+        candidate = pool.only
+        if (
+            candidate is None
+            or candidate.health.until != 0.0
+            or exchange.route_ask is not None
+            or exchange.plan is not None
+            or exchange.leave is not None
+            or exchange.min_security is not None
+            or exchange.prompt_tokens is not None
+            or exchange.caller.provider_key is not None
+        ):
+            return None
+        most_tokens = rough_bounds(call)[1] + (call.max_tokens or 0) if pool.knows_windows else 0
+        return candidate if pool.suits(call.needs, most_tokens, stream=call.stream) else None
 
     def must_count(self, exchange: Exchange, call: Call, model: Model) -> bool:
         """Whether the prompt's exact length decides who may answer: then `count` first, which takes its time."""

@@ -42,16 +42,18 @@ class Pool:
     Args:
         name: The model's, for messages.
 
-    `knows_windows` says whether how much a prompt holds can matter to anybody.
+    Args of the state: `knows_windows` says whether how much a prompt holds can matter to anybody; `only` is the one
+    candidate, where there is no other.
     """
 
     __slots__ = (
         *("_able", "_certain", "_lacked", "_least_level", "_smallest_window", "_windows"),
-        *("candidates", "knows_windows", "name"),
+        *("candidates", "knows_windows", "name", "only"),
     )
 
     def __init__(self, candidates: Sequence[Candidate], name: str) -> None:
         self.candidates = tuple(candidates)
+        self.only = self.candidates[0] if len(self.candidates) == 1 else None
         self.name = name
         deployments = [one.deployment for one in self.candidates]
         self._windows = sorted({one.context_length for one in deployments if one.context_length is not None})
@@ -99,13 +101,20 @@ class Pool:
             return False
         return bisect_left(self._windows, fewest_tokens) != bisect_left(self._windows, most_tokens)
 
+    def suits(self, needs: frozenset[str], most_tokens: int, *, stream: bool) -> bool:
+        """Whether everybody has room for a prompt with its answer, and surely can do what a call needs."""
+        return (
+            most_tokens <= self._smallest_window
+            and (not needs or needs <= self._certain)
+            and not (stream and "streaming" in self._lacked)
+        )
+
     def _may_narrow(self, wanted: Wanted) -> bool:
         """Whether a filter other than the circuit's could drop anybody."""
+        most_tokens = wanted.most_prompt_tokens + (wanted.max_answer_tokens or 0)
         return (
             wanted.max_cost_usd is not None
-            or wanted.most_prompt_tokens + (wanted.max_answer_tokens or 0) > self._smallest_window
-            or not wanted.needs <= self._certain
-            or (wanted.stream and "streaming" in self._lacked)
+            or not self.suits(wanted.needs, most_tokens, stream=wanted.stream)
             or wanted.own_provider is not None
             or (wanted.min_security is not None and LEVELS[wanted.min_security] > self._least_level)
         )

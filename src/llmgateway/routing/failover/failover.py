@@ -8,7 +8,7 @@ from llmgateway.errors import ContextLengthError, GatewayError, NoHealthyDeploym
 from llmgateway.exchange import Attempt, Call, Event, Exchange, Reply
 from llmgateway.routing.attempt import Attempts
 from llmgateway.routing.choosing.candidate import Candidate
-from llmgateway.routing.choosing.planner import Planned
+from llmgateway.routing.choosing.planner import ONLY, Planned
 from llmgateway.routing.failover.causes import goes_on, worth_most
 from llmgateway.routing.failover.patience import Patience
 from llmgateway.routing.failover.race import CallOf, Kind, Race
@@ -21,6 +21,12 @@ class Failover:
     def __init__(self, attempts: Attempts, patience: Patience) -> None:
         self._attempts = attempts
         self._patience = patience
+
+    def only(self, exchange: Exchange, call: Call, candidate: Candidate) -> Awaitable[Reply]:
+        """Ask the one whom `Planner.only` gave: there is nobody to go on to, so its error is the call's."""
+        exchange.route_reason = ONLY
+        begun = self._attempts.begin(exchange, candidate.deployment, candidate.health)
+        return self._attempts.send(exchange, begun, call)
 
     async def send(
         self,
