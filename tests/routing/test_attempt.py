@@ -120,3 +120,29 @@ async def test_an_attempt_that_was_late_holds_nobody() -> None:
         assert held() is None
     finally:
         gc.enable()
+
+
+async def test_each_attempt_has_its_own_limit_whatever_the_ones_before_it_had() -> None:
+    asker = attempts(Scripted(ANSWER, ANSWER, silence, ANSWER))
+    await asker.send(exchange(within_s=60.0), DEPLOYMENT, CALL)
+    await asker.send(exchange(), DEPLOYMENT, CALL)
+    late = exchange(within_s=0.05)
+
+    with pytest.raises(ProviderTimeoutError):
+        await asker.send(late, DEPLOYMENT, CALL)
+    await asker.send(exchange(within_s=60.0), DEPLOYMENT, CALL)
+
+    assert late.attempts[0].outcome == "provider_timeout"
+
+
+@pytest.mark.parametrize(("account_s", "within_s", "counts"), [(0.05, 60.0, True), (None, 0.05, False)])
+async def test_who_is_late_is_slow_unless_the_client_allowed_too_little(
+    account_s: float | None, within_s: float, *, counts: bool
+) -> None:
+    asker = attempts(Scripted(silence))
+    slow = Deployment(Account("main", "openai", "openai", timeout_s=account_s), "gpt-4o")
+
+    with pytest.raises(ProviderTimeoutError):
+        await asker.send(exchange(within_s), slow, CALL)
+
+    assert asker.book.of(slow).in_a_row == int(counts)

@@ -44,6 +44,47 @@ async def test_a_verdict_may_be_to_look_again() -> None:
     assert limit.cancelled() is not None
 
 
+@pytest.mark.parametrize("before_s", [0.01, 5.0, None])
+async def test_a_limit_that_rested_can_be_set_anew_for_sooner_or_later(before_s: float | None) -> None:
+    limit = TimeLimit(before_s, lambda: "too slow")
+    limit.rest([])
+    limit.set(0.05, lambda: "too slow again")
+    started = time.perf_counter()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+
+    assert 0.04 < time.perf_counter() - started < 2
+    error = limit.cancelled()
+    assert error is not None
+    assert error.message == "too slow again"
+
+
+async def test_a_limit_that_rests_ends_nothing_and_holds_nobody() -> None:
+    def verdict() -> str:
+        return "too slow"
+
+    limit, held = TimeLimit(0.01, verdict), weakref.ref(verdict)
+    limit.rest([])
+    del verdict
+
+    assert held() is None
+    await asyncio.sleep(0.03)
+    limit.set(None, lambda: "too slow")
+    await asyncio.sleep(0.01)
+    assert limit.reason is None
+
+
+async def test_a_limit_set_anew_without_a_time_is_none() -> None:
+    limit = TimeLimit(0.01, lambda: "too slow")
+    limit.rest([])
+    limit.set(None, lambda: "too slow")
+
+    await asyncio.sleep(0.03)
+
+    assert limit.reason is None
+
+
 async def test_no_time_is_no_limit() -> None:
     limit = TimeLimit(None, lambda: "too slow")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from llmgateway.catalog.model import Deployment, Wire
+from llmgateway.catalog.model import Account, Deployment, Wire
 from llmgateway.errors import GatewayError
 from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
 from llmgateway.routing.charge import Charge
@@ -51,6 +51,7 @@ class Attempts:
         self._limits = limits
         self._charge = charge
         self._propagate = propagate
+        self._resting: list[TimeLimit] = []
 
     def begin(self, exchange: Exchange, deployment: Deployment, health: Health) -> Begun:
         """Write down that a deployment is asked; `send` asks it."""
@@ -70,14 +71,13 @@ class Attempts:
         account = deployment.account
         if self._propagate:
             call = _traced(call, exchange, begun.attempt)
-        allowed_s, is_own = self._allowed_s(exchange, account.timeout_s, stream=call.stream)
-        limit = TimeLimit(allowed_s, lambda: f"{account.provider} did not answer within {allowed_s:.3g} s.")
+        limit = self._limit(exchange, begun, self._own_s(account, stream=call.stream))
         try:
             reply = await self._upstreams[account.wire].send(deployment, call)
             if isinstance(reply, Streamed):
                 reply.chunks = await opened(reply.chunks, account.provider)
         except asyncio.CancelledError:
-            self._cancelled(exchange, begun, call, limit, is_own=is_own)
+            self._cancelled(exchange, begun, call, limit)
             raise
         except GatewayError as error:
             begun.refused(error)
@@ -86,7 +86,7 @@ class Attempts:
             begun.left()
             raise
         finally:
-            limit.stop()
+            limit.rest(self._resting)
         if isinstance(reply, Streamed):
             return self._metered(exchange, begun, call, reply)
         begun.answered(stream=False)
@@ -102,7 +102,7 @@ class Attempts:
         reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
         return reply
 
-    def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, limit: TimeLimit, *, is_own: bool) -> None:
+    def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, limit: TimeLimit) -> None:
         """Write down an attempt that was cancelled. Raises: ProviderTimeoutError: It was the time limit's doing."""
         late = limit.cancelled()
         usage = expected_usage(call, begun.attempt.deployment)
@@ -113,7 +113,7 @@ class Attempts:
         elif late is None:
             begun.left()
         else:
-            begun.late(late, counts=is_own)
+            begun.late(late, counts=self._is_own(limit, begun, call))
         # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
         self._charge.add(exchange, begun.attempt.deployment, usage)
         try:
@@ -122,18 +122,33 @@ class Attempts:
         finally:
             late = None  # its traceback holds this frame: in a circle, both would wait for the collector
 
-    def _allowed_s(self, exchange: Exchange, account_s: float | None, *, stream: bool) -> tuple[float | None, bool]:
-        """Give the seconds it may take, and whether it is slow when they are over: not where the client is in haste."""
-        limits = self._limits
-        allowed_s = account_s
-        if stream and (allowed_s is None or limits.first_token_s < allowed_s):
-            allowed_s = limits.first_token_s
-        if exchange.deadline is None:
-            return allowed_s, True
-        left_s = max(0.0, exchange.deadline - time.perf_counter())
-        if allowed_s is None or left_s < allowed_s:
-            return left_s, left_s >= limits.request_s / 2
-        return allowed_s, True
+    def _limit(self, exchange: Exchange, begun: Begun, after_s: float | None) -> TimeLimit:
+        """Begin the limit of an attempt: its own, or what is left of the request's time if that is less."""
+        if exchange.deadline is not None:
+            left_s = exchange.deadline - begun.attempt.started
+            if after_s is None or left_s < after_s:
+                after_s = max(0.0, left_s)
+        provider = begun.attempt.deployment.account.provider
+
+        def verdict() -> str:
+            return f"{provider} did not answer within {after_s:.3g} s."
+
+        if not self._resting:
+            return TimeLimit(after_s, verdict)
+        limit = self._resting.pop()
+        limit.set(after_s, verdict)
+        return limit
+
+    def _own_s(self, account: Account, *, stream: bool) -> float | None:
+        """Give the seconds that an attempt has by itself, whatever the request allows."""
+        own_s, first_s = account.timeout_s, self._limits.first_token_s
+        return first_s if stream and (own_s is None or first_s < own_s) else own_s
+
+    def _is_own(self, limit: TimeLimit, begun: Begun, call: Call) -> bool:
+        """Whether it says something of a deployment that it was late: not where the client is in haste."""
+        after_s = limit.after_s
+        own_s = self._own_s(begun.attempt.deployment.account, stream=call.stream)
+        return after_s is None or after_s == own_s or after_s >= self._limits.request_s / 2
 
 
 def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:

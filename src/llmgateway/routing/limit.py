@@ -1,33 +1,62 @@
 """A time limit on the running task: what `asyncio.timeout` does, for half its cost, and able to look again."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from llmgateway.errors import ProviderTimeoutError
 
+# The loop's clock counts whole milliseconds.
+_CLOCK_S = 0.002
+# As many as are under way at once, on a busy day.
+_MOST_RESTING = 1024
+
 
 class TimeLimit:
-    """Cancels the task that made it unless stopped in time.
+    """Cancels the task that made it, or set it anew, unless stopped in time.
 
     Args:
         after_s: Seconds until it looks for the first time; `None` never looks.
         verdict: Called then: a text ends the task with that reason, a number looks again after so many seconds.
     """
 
-    __slots__ = ("_cancelling", "_timer", "_verdict", "loop", "reason", "task")
+    __slots__ = ("_cancelling", "_due", "_rings_at", "_timer", "_verdict", "after_s", "loop", "reason", "task")
 
     def __init__(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
         self.loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.set(after_s, verdict)
+
+    def set(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
+        """Begin, or begin again after `rest`, with the timer that is still there if it does not come too late."""
         self._verdict: Callable[[], str | float] | None = verdict
-        self.task = asyncio.current_task(self.loop)
-        self._cancelling = 0 if self.task is None else self.task.cancelling()
+        self.task = task = asyncio.current_task(self.loop)
+        self._cancelling = 0 if task is None else task.cancelling()
         self.reason: str | None = None
-        self._timer = None if after_s is None else self.loop.call_later(after_s, self._look)
+        self.after_s = after_s
+        if after_s is None:
+            self._due = math.inf
+            return
+        self._due = self.loop.time() + after_s
+        if self._timer is None:
+            self._wait(after_s)
+        elif self._due < self._rings_at:
+            self._timer.cancel()
+            self._wait(after_s)
+
+    def rest(self, resting: list["TimeLimit"]) -> None:
+        """Stop, and stay among these for the next call, with the timer: to make one costs more than all else here."""
+        if len(resting) >= _MOST_RESTING:
+            self.stop()
+            return
+        self._verdict = self.task = None
+        resting.append(self)
 
     def stop(self) -> None:
         """Look no more; safe to call twice."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         # Whoever is asked for it may hold this limit, and a large body as well: both would wait for the collector. So
         # would a task and the error that it ends with, whose traceback holds this limit.
         self._verdict = self.task = None
@@ -40,8 +69,19 @@ class TimeLimit:
         # Somebody else cancelled in the same moment: a client that left must not get another attempt.
         return None if self.task.uncancel() > self._cancelling else ProviderTimeoutError(reason)
 
+    def _wait(self, after_s: float) -> None:
+        self._rings_at = self.loop.time() + after_s
+        self._timer = self.loop.call_later(after_s, self._look)
+
     def _look(self) -> None:
+        self._timer = None
         if self._verdict is None:
+            return
+        early_s = self._due - self.loop.time()
+        if early_s > _CLOCK_S:
+            # The timer was made for an earlier one.
+            if early_s < math.inf:
+                self._wait(early_s)
             return
         verdict = self._verdict()
         if isinstance(verdict, str):
@@ -49,4 +89,5 @@ class TimeLimit:
             if self.task is not None:
                 self.task.cancel()
         else:
-            self._timer = self.loop.call_later(verdict, self._look)
+            self._due = self.loop.time() + verdict
+            self._wait(verdict)
