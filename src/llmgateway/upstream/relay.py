@@ -18,7 +18,7 @@ from llmgateway.upstream.base import usage_of
 from llmgateway.upstream.errors import upstream_error
 from llmgateway.upstream.http.head import RequestHead, pattern_of
 from llmgateway.upstream.http.response import Response
-from llmgateway.upstream.transport import Transport, connection_failure, post_head, read_body
+from llmgateway.upstream.transport import MAX_RESPONSE_BYTES, Transport, connection_failure, post_head, read_body
 from llmgateway.wire.answers import Answer, read_answer
 from llmgateway.wire.rewrite import rewrite
 from llmgateway.wire.sse import DONE, ChatScan, EventTooLongError
@@ -65,7 +65,10 @@ class Relay:
             raise upstream_error(response.status, body, response.headers, account)
         if call.stream:
             return await _streamed(response, account, include_usage=call.include_usage)
-        return _complete(await read_body(response, account), response, account)
+        answer = response.whole(MAX_RESPONSE_BYTES)
+        if answer is None:
+            answer = await read_body(response, account)
+        return _complete(answer, response, account)
 
     async def probe(self, deployment: Deployment) -> bool:
         """Ask for the list of models, which costs nothing. Fills `upstream.base.Probed`."""

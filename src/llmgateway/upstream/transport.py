@@ -125,14 +125,13 @@ def post_head(url: URL, headers: Mapping[str, str]) -> RequestHead:
 
 
 async def read_body(response: Response, account: Account, *, max_bytes: int = MAX_RESPONSE_BYTES) -> bytes:
-    """Read an answer whole; its connection goes back to the pool, or is closed when the wait is cancelled.
+    """Read an answer whole, unless `response.whole` has given it already.
+
+    Its connection goes back to the pool, or is closed when the wait is cancelled.
 
     Raises:
         UpstreamError: The connection was lost, or the answer is longer than `max_bytes`.
     """
-    whole = response.whole(max_bytes)
-    if whole is not None:
-        return whole
     declared_bytes = response.content_length
     # A packed answer is longer than it says.
     if declared_bytes is not None and declared_bytes <= max_bytes and response.encoding is None:
