@@ -1,4 +1,5 @@
 import asyncio
+import math
 import time
 import weakref
 
@@ -48,8 +49,8 @@ async def test_a_verdict_may_be_to_look_again() -> None:
 async def test_a_limit_that_rested_can_be_set_anew_for_sooner_or_later(before_s: float | None) -> None:
     limit = TimeLimit(before_s, lambda: "too slow")
     limit.rest([])
-    limit.set(0.05, lambda: "too slow again")
     started = time.perf_counter()
+    limit.set(started + 0.05, lambda: "too slow again")
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(5)
@@ -58,6 +59,35 @@ async def test_a_limit_that_rested_can_be_set_anew_for_sooner_or_later(before_s:
     error = limit.cancelled()
     assert error is not None
     assert error.message == "too slow again"
+
+
+async def test_a_limit_set_for_later_is_not_looked_at_when_its_old_timer_rings() -> None:
+    looked: list[float] = []
+    limit = TimeLimit(0.01, lambda: "too slow")
+    limit.rest([])
+    started = time.perf_counter()
+
+    def verdict() -> float:
+        looked.append(time.perf_counter() - started)
+        return 5.0
+
+    limit.set(started + 0.06, verdict)
+    await asyncio.sleep(0.15)
+    limit.stop()
+
+    assert len(looked) == 1
+    assert looked[0] >= 0.055
+
+
+async def test_only_so_many_limits_keep_their_timers() -> None:
+    resting = [TimeLimit(None, lambda: "too slow")] * 1024
+    limit = TimeLimit(0.01, lambda: "too slow")
+
+    limit.rest(resting)
+
+    assert limit not in resting
+    await asyncio.sleep(0.03)
+    assert limit.reason is None
 
 
 async def test_a_limit_that_rests_ends_nothing_and_holds_nobody() -> None:
@@ -70,7 +100,7 @@ async def test_a_limit_that_rests_ends_nothing_and_holds_nobody() -> None:
 
     assert held() is None
     await asyncio.sleep(0.03)
-    limit.set(None, lambda: "too slow")
+    limit.set(math.inf, lambda: "too slow")
     await asyncio.sleep(0.01)
     assert limit.reason is None
 
@@ -78,7 +108,7 @@ async def test_a_limit_that_rests_ends_nothing_and_holds_nobody() -> None:
 async def test_a_limit_set_anew_without_a_time_is_none() -> None:
     limit = TimeLimit(0.01, lambda: "too slow")
     limit.rest([])
-    limit.set(None, lambda: "too slow")
+    limit.set(math.inf, lambda: "too slow")
 
     await asyncio.sleep(0.03)
 

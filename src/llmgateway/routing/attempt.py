@@ -1,6 +1,7 @@
 """One try at one deployment: its upstream, its time limits, and its line in the exchange."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Attempts:
         account = deployment.account
         if self._propagate:
             call = _traced(call, exchange, begun.attempt)
-        limit = self._limit(exchange, begun, self._own_s(account, stream=call.stream))
+        limit = self._limit(exchange, begun.attempt, self._own_s(account, stream=call.stream))
         try:
             reply = await self._upstreams[account.wire].send(deployment, call)
             if isinstance(reply, Streamed):
@@ -122,21 +123,20 @@ class Attempts:
         finally:
             late = None  # its traceback holds this frame: in a circle, both would wait for the collector
 
-    def _limit(self, exchange: Exchange, begun: Begun, after_s: float | None) -> TimeLimit:
-        """Begin the limit of an attempt: its own, or what is left of the request's time if that is less."""
-        if exchange.deadline is not None:
-            left_s = exchange.deadline - begun.attempt.started
-            if after_s is None or left_s < after_s:
-                after_s = max(0.0, left_s)
-        provider = begun.attempt.deployment.account.provider
+    def _limit(self, exchange: Exchange, attempt: Attempt, own_s: float | None) -> TimeLimit:
+        """Begin the limit of an attempt: its own, or the end of the request's time if that comes first."""
+        due = math.inf if exchange.deadline is None else exchange.deadline
+        if own_s is not None and attempt.started + own_s < due:
+            due = attempt.started + own_s
 
         def verdict() -> str:
-            return f"{provider} did not answer within {after_s:.3g} s."
+            after_s = max(0.0, due - attempt.started)
+            return f"{attempt.deployment.account.provider} did not answer within {after_s:.3g} s."
 
         if not self._resting:
-            return TimeLimit(after_s, verdict)
+            return TimeLimit(due - time.perf_counter(), verdict)
         limit = self._resting.pop()
-        limit.set(after_s, verdict)
+        limit.set(due, verdict)
         return limit
 
     def _own_s(self, account: Account, *, stream: bool) -> float | None:
@@ -146,9 +146,11 @@ class Attempts:
 
     def _is_own(self, limit: TimeLimit, begun: Begun, call: Call) -> bool:
         """Whether it says something of a deployment that it was late: not where the client is in haste."""
-        after_s = limit.after_s
-        own_s = self._own_s(begun.attempt.deployment.account, stream=call.stream)
-        return after_s is None or after_s == own_s or after_s >= self._limits.request_s / 2
+        attempt = begun.attempt
+        own_s = self._own_s(attempt.deployment.account, stream=call.stream)
+        if own_s is not None and limit.due >= attempt.started + own_s:
+            return True
+        return limit.due - attempt.started >= self._limits.request_s / 2
 
 
 def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 
 from llmgateway.errors import ProviderTimeoutError
@@ -20,29 +21,27 @@ class TimeLimit:
         verdict: Called then: a text ends the task with that reason, a number looks again after so many seconds.
     """
 
-    __slots__ = ("_cancelling", "_due", "_rings_at", "_timer", "_verdict", "after_s", "loop", "reason", "task")
+    __slots__ = ("_cancelling", "_rings_at", "_timer", "_verdict", "due", "loop", "reason", "task")
 
     def __init__(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
         self.loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self.set(after_s, verdict)
+        self._rings_at = math.inf
+        self.set(math.inf if after_s is None else time.perf_counter() + after_s, verdict)
 
-    def set(self, after_s: float | None, verdict: Callable[[], str | float]) -> None:
-        """Begin, or begin again after `rest`, with the timer that is still there if it does not come too late."""
+    def set(self, due: float, verdict: Callable[[], str | float]) -> None:
+        """Begin, or begin again after `rest`, with the timer that is still there if it does not come too late.
+
+        Args:
+            due: When it looks for the first time, in `time.perf_counter` seconds.
+        """
         self._verdict: Callable[[], str | float] | None = verdict
         self.task = task = asyncio.current_task(self.loop)
         self._cancelling = 0 if task is None else task.cancelling()
         self.reason: str | None = None
-        self.after_s = after_s
-        if after_s is None:
-            self._due = math.inf
-            return
-        self._due = self.loop.time() + after_s
-        if self._timer is None:
-            self._wait(after_s)
-        elif self._due < self._rings_at:
-            self._timer.cancel()
-            self._wait(after_s)
+        self.due = due
+        if due < self._rings_at:
+            self._ring_at(due)
 
     def rest(self, resting: list["TimeLimit"]) -> None:
         """Stop, and stay among these for the next call, with the timer: to make one costs more than all else here."""
@@ -57,6 +56,7 @@ class TimeLimit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._rings_at = math.inf
         # Whoever is asked for it may hold this limit, and a large body as well: both would wait for the collector. So
         # would a task and the error that it ends with, whose traceback holds this limit.
         self._verdict = self.task = None
@@ -69,19 +69,21 @@ class TimeLimit:
         # Somebody else cancelled in the same moment: a client that left must not get another attempt.
         return None if self.task.uncancel() > self._cancelling else ProviderTimeoutError(reason)
 
-    def _wait(self, after_s: float) -> None:
-        self._rings_at = self.loop.time() + after_s
-        self._timer = self.loop.call_later(after_s, self._look)
+    def _ring_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = due
+        self._timer = self.loop.call_later(max(0.0, due - time.perf_counter()), self._look)
 
     def _look(self) -> None:
         self._timer = None
+        self._rings_at = math.inf
         if self._verdict is None:
             return
-        early_s = self._due - self.loop.time()
-        if early_s > _CLOCK_S:
+        if self.due - time.perf_counter() > _CLOCK_S:
             # The timer was made for an earlier one.
-            if early_s < math.inf:
-                self._wait(early_s)
+            if self.due < math.inf:
+                self._ring_at(self.due)
             return
         verdict = self._verdict()
         if isinstance(verdict, str):
@@ -89,5 +91,5 @@ class TimeLimit:
             if self.task is not None:
                 self.task.cancel()
         else:
-            self._due = self.loop.time() + verdict
-            self._wait(verdict)
+            self.due = time.perf_counter() + verdict
+            self._ring_at(self.due)
