@@ -172,7 +172,6 @@ async def test_a_body_that_nobody_reads_waits_at_its_sender() -> None:
 
 
 async def test_a_request_waits_for_the_answer_to_the_one_before() -> None:
-    """Nor is more read meanwhile than what came with it."""
     order: list[str] = []
     go = asyncio.Event()
 
@@ -194,6 +193,27 @@ async def test_a_request_waits_for_the_answer_to_the_one_before() -> None:
             await reader.readuntil(b"\r\n\r\n")
 
     assert order == [f"/{which} {what}" for which in ("first", "second", "third") for what in ("begins", "ends")]
+
+
+async def test_more_requests_than_some_wait_at_their_sender() -> None:
+    go = asyncio.Event()
+
+    async def app(call: Call) -> None:
+        await go.wait()
+        assert (await call.receive())["body"] == b""
+        await call.send(start([(b"content-length", b"0")]))
+        await call.send(piece())
+
+    request, count = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: %b\r\n\r\n" % (b"x" * 8000), 2000
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(request * count)
+        await asyncio.sleep(0.5)
+        assert writer.transport.get_write_buffer_size() > 1_000_000
+        go.set()
+        for _ in range(count):
+            await reader.readuntil(b"\r\n\r\n")
+
+    assert len(site.ended) == count
 
 
 async def test_each_request_has_a_context_of_its_own() -> None:

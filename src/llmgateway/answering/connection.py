@@ -19,6 +19,8 @@ from llmgateway.answering.request import Request
 
 # Above this, no more of a body is read until somebody takes what there is.
 _HELD_BYTES = 64 * 1024
+# Nor of more requests than this, until some of them are answered.
+_MOST_WAITING = 16
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _REFUSED = b"Invalid HTTP request received."
 _REFUSAL = (
@@ -166,8 +168,9 @@ class Protocol(asyncio.Protocol):
             "request": request,
         }
         if self._is_answering():
-            self._hold()
             self._waiting.append((request, scope))
+            if len(self._waiting) >= _MOST_WAITING:
+                self._hold()
         else:
             self._answer(request, scope)
 
@@ -213,11 +216,12 @@ class Protocol(asyncio.Protocol):
             self.transport.close()
         if self.transport.is_closing():
             return
+        following = self._waiting.popleft() if self._waiting else None
         if self.is_held:
             self.read_on()
-        if self._waiting:
+        if following is not None:
             # Not in the context of the request before.
-            self._context.run(self._answer, *self._waiting.popleft())
+            self._context.run(self._answer, *following)
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
@@ -252,7 +256,7 @@ class Protocol(asyncio.Protocol):
 
     def read_on(self) -> None:
         """Read on, if it was held up: what came has been taken."""
-        if self.is_held:
+        if self.is_held and len(self._waiting) < _MOST_WAITING:
             self.is_held = False
             self.transport.resume_reading()
 
