@@ -142,13 +142,8 @@ class Protocol(asyncio.Protocol):
         url = parse_url(self._url)
         raw_path: bytes = url.path
         path = raw_path.decode("ascii")
-        self.newest = request = Request(
-            self,
-            is_head=method == b"HEAD",
-            takes_chunks=version == "1.1",
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            waits=b"expect" in named and named[b"expect"].lower() == b"100-continue",
-        )
+        self.newest = request = Request(self, method, version, named)
+        request.keep_alive = version != "1.0" and parser.should_keep_alive()
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -179,7 +174,7 @@ class Protocol(asyncio.Protocol):
 
     def _answer(self, request: Request, scope: Scope) -> None:
         self._answering = request
-        # With a name: to make one up would cost more than all else here.
+        # With a name: else one would be made up, with a number in it.
         request.task = asyncio.Task(request.run(self._app, scope), loop=self.loop, name="request")
         self.server_state.tasks.add(request.task)
 

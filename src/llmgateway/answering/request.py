@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Scope
@@ -38,10 +38,7 @@ class Request:
     """Is filled by its connection while it is read; itself an ASGI `receive`.
 
     Args:
-        is_head: Its answer has a head only.
-        takes_chunks: The client knows bodies in chunks: it speaks HTTP/1.1.
-        keep_alive: Another request may follow on the connection.
-        waits: The client waits to be told that it may send the body.
+        named: Its headers by their names.
     """
 
     __slots__ = (
@@ -64,14 +61,14 @@ class Request:
         "when_gone",
     )
 
-    def __init__(
-        self, connection: "Protocol", *, is_head: bool, takes_chunks: bool, keep_alive: bool, waits: bool
-    ) -> None:
+    def __init__(self, connection: "Protocol", method: bytes, version: str, named: Mapping[bytes, bytes]) -> None:
         self._connection = connection
-        self._is_head = is_head
-        self._takes_chunks = takes_chunks
-        self.keep_alive = keep_alive
-        self._waits = waits
+        self._is_head = method == b"HEAD"
+        self._takes_chunks = version == "1.1"
+        # The client waits to be told that it may send the body.
+        self._waits = b"expect" in named and named[b"expect"].lower() == b"100-continue"
+        # Another request may follow on the connection, which says so.
+        self.keep_alive = False
         # What came of the body and nobody has taken yet; in one piece it stays what it was.
         self.body: bytes | bytearray = b""
         self.is_whole = self.is_taken = self._is_told = self.started = self.is_over = self._chunked = False
