@@ -79,6 +79,38 @@ async def test_pitfall_054_one_leads_and_all_others_have_its_answer() -> None:
     assert len(flights) == 0
 
 
+async def test_whoever_asks_alone_leads_at_once() -> None:
+    flights = process()
+    lead = flights.lead(KEY)
+    assert lead is not None
+    assert flights.lead(KEY) is None
+    other = asks(flights)
+    await turns()
+
+    lead.land(ANSWER)
+
+    assert await other.joined == ANSWER
+    assert flights.lead(KEY) is None
+    lead.done(kept=True)
+    assert flights.lead(KEY) is not None
+
+
+async def test_where_other_processes_are_nobody_leads_at_once() -> None:
+    assert process(MemoryValues()).lead(KEY) is None
+
+
+async def test_a_lead_that_nobody_waits_for_holds_no_stream() -> None:
+    lead, passing = Lead(), Stream(waits=True)
+
+    lead.watch(passing)
+    lead.land(ANSWER)
+    lead.fail()
+    lead.leave()
+    lead.done(kept=True)
+
+    assert lead.stream is None
+
+
 async def test_after_the_end_somebody_else_leads() -> None:
     flights = process()
     lead = await asks(flights).lead

@@ -216,6 +216,9 @@ async def test_deterministic_is_what_would_be_the_same_again(
     model = Model("chat", (deployment(defaults=defaults), deployment("second", defaults=defaults)))
 
     assert (await key_of(body, mode="deterministic", model=model) is not None) is kept
+    # A longer one is looked at before it is parsed.
+    longer = {**body, "messages": [{"role": "user", "content": "hi " * 1000}]}
+    assert (await key_of(longer, mode="deterministic", model=model) is not None) is kept
 
 
 async def test_embeddings_are_deterministic_and_defaults_must_hold_everywhere() -> None:
