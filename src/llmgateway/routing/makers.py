@@ -89,7 +89,7 @@ class NotedChunks:
 
 def holds_sealed(body: bytes) -> bool:
     """Whether there may be something sealed: one of these is in whatever holds it, and most calls hold none."""
-    return holds(body, b"ignature", b"encrypted", b"redacted_thinking")
+    return holds(body, b"ignature") or holds(body, b"encrypted") or holds(body, b"redacted_thinking")
 
 
 def sealed(body: bytes) -> list[str]:
