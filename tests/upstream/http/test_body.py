@@ -130,7 +130,7 @@ async def test_a_whole_body_is_taken_without_waiting_and_nothing_else_is(body: B
     assert body.at_eof()
 
     broken = Body(asyncio.get_running_loop(), valve)
-    broken.feed(b"one")
+    broken.feed([b"one"])
     broken.end(LostError("gone"))
     assert broken.whole(100) is None
 
