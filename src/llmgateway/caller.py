@@ -38,7 +38,7 @@ class Caller(Struct, frozen=True, kw_only=True, cache_hash=True):
         strategy: How its calls choose among a model's deployments; `None` is as the catalog says.
         most_urgent: The most urgent priority of jobs that it may ask for; a flavor may have a more urgent one itself.
         provider: LiteLLM's name of the provider whose key came, for kind `provider`.
-        provider_key: That key; used for this one call and kept nowhere.
+        provider_key: That key; written down nowhere, in memory with the heads of the last calls.
     """
 
     kind: Kind = "anyone"

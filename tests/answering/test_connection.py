@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -112,6 +113,8 @@ async def test_a_request_may_come_byte_by_byte(request_: bytes, body: bytes, at_
         CHUNKED + b"2\r\nabc\r\n0\r\n\r\n",
         CHUNKED + b"3\nabc\r\n0\r\n\r\n",
         b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT /c HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT /c HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ],
 )
 async def test_a_malformed_request_is_refused_and_nothing_after_it_is_read(request_: bytes) -> None:
@@ -124,6 +127,21 @@ async def test_a_malformed_request_is_refused_and_nothing_after_it_is_read(reque
     assert (status, body) == (b"HTTP/1.1 400 Bad Request", b"Invalid HTTP request received.")
     assert (b"connection: close" in lines, b"\r\ndate: " in answer) == (True, True)
     assert "/smuggled" not in site.ended
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 200_000, b"GET /" + b"x" * 1_000_000]
+)
+async def test_a_head_without_end_is_not_read_to_its_end(head: bytes) -> None:
+    async with serving(HELLO) as site:
+        async with talking(site) as (reader, writer):
+            writer.write(head)
+            # What it has not read makes the end of the connection a hard one, which may overtake the refusal.
+            with suppress(ConnectionResetError):
+                assert b" 400 " in await reader.read()
+        assert await site.ask(closing(GET)) != b""
+
+    assert site.ended == ["/"]
 
 
 async def test_no_refusal_is_written_into_an_answer_that_has_begun() -> None:
@@ -139,6 +157,22 @@ async def test_no_refusal_is_written_into_an_answer_that_has_begun() -> None:
         writer.write(b"x\r\n")
 
         assert await reader.read() == b""
+
+
+async def test_no_refusal_is_written_into_an_answer_while_another_request_waits() -> None:
+    go = asyncio.Event()
+
+    async def app(call: Call) -> None:
+        await call.send(start())
+        await call.send(piece(b"part", more=True))
+        await go.wait()
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(GET)
+        await reader.readuntil(b"part\r\n")
+        writer.write(GET + b"hello\r\n\r\n")
+        assert await reader.read() == b""
+        go.set()
 
 
 async def test_what_comes_of_a_body_after_its_answer_is_passed_over() -> None:
@@ -236,7 +270,7 @@ async def test_each_request_has_a_context_of_its_own() -> None:
 
 
 async def test_who_asks_nothing_for_long_is_parted_from() -> None:
-    """Counted from the last answer; a long answer is no silence, and neither is half a request."""
+    """Counted from the last answer, or from the next question's first byte; a long answer is no silence."""
 
     async def app(call: Call) -> None:
         await asyncio.sleep(1.0 if call.scope["path"] == "/slow" else 0)
@@ -255,10 +289,22 @@ async def test_who_asks_nothing_for_long_is_parted_from() -> None:
         async with talking(site) as (reader, writer):
             writer.write(GET)
             await reader.readuntil(b"hello")
+            await asyncio.sleep(0.5)
             writer.write(GET[:10])
-            await asyncio.sleep(1.1)
+            await asyncio.sleep(0.5)
             writer.write(GET[10:])
             await reader.readuntil(b"hello")
+
+
+@pytest.mark.parametrize("half", [b"", GET[:10]])
+async def test_who_never_ends_a_question_is_parted_from(half: bytes) -> None:
+    async with serving(HELLO) as site:
+        configured(site).timeout_keep_alive = 0.3  # type: ignore[assignment]  # likewise
+        async with talking(site) as (reader, writer):
+            writer.write(half)
+            assert await reader.read() == b""
+
+    assert site.ended == []
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -357,6 +403,37 @@ async def test_another_upgrade_is_not_taken_up_and_its_body_is_no_request(at_onc
             assert await reader.readexactly(len(body)) == body
 
     assert site.ended == ["/h2c"] * 3
+
+
+async def test_thousands_of_upgrades_at_once_are_passed_over_one_after_the_other() -> None:
+    request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    async with serving(HELLO) as site:
+        answers = await site.ask(request * 2000 + closing(GET))
+
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"hello") == 2001
+
+
+async def test_what_comes_behind_a_body_is_no_header() -> None:
+    told: list[Scope] = []
+
+    async def app(call: Call) -> None:
+        told.append(call.scope)
+        await echo(call)
+
+    async with serving(app) as site, talking(site) as (reader, writer):
+        writer.write(CHUNKED + b"3\r\nabc\r\n0\r\nauthorization: Bearer x\r\n\r\n")
+        await reader.readuntil(b"abc")
+
+    assert b"authorization" not in told[0]["named_headers"]
+    assert b"authorization" not in dict(told[0]["headers"])
+
+
+async def test_a_body_that_was_not_read_goes_with_its_answer() -> None:
+    async with serving(HELLO) as site, talking(site) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000)
+        await reader.readuntil(b"hello")
+        connection = await site.connection()
+        assert connection.newest.body == b""
 
 
 async def test_many_may_wait_for_the_same_end() -> None:

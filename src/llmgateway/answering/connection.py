@@ -19,8 +19,12 @@ from llmgateway.answering.request import Request
 
 # Above this, no more of a body is read until somebody takes what there is.
 _HELD_BYTES = 64 * 1024
-# Nor of more requests than this, until some of them are answered.
+# Nor of more requests than this, until some of them are answered; one read may bring thousands.
 _MOST_WAITING = 16
+# Of a head that is not at its end: what one read brings, 256 KB, and more than any client sends.
+_MOST_HEAD_BYTES = 320 * 1024
+# Fields behind a body are nobody's.
+_NOWHERE: Any = deque(maxlen=0)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _REFUSED = b"Invalid HTTP request received."
 _REFUSAL = (
@@ -56,6 +60,8 @@ class Protocol(asyncio.Protocol):
         # Of the request that is being read.
         self._url = b""
         self._headers: list[Header] = []
+        self._is_in_head = False
+        self._head_bytes = 0
         # The one that was read last, and those that wait until the one before is answered.
         self.newest: Request | None = None
         self._answering: Request | None = None
@@ -64,7 +70,7 @@ class Protocol(asyncio.Protocol):
         # Nothing is written now: the client has to read first, or is gone.
         self.is_slow = self.is_lost = False
         self._drained: asyncio.Event | None = None
-        # Since when nobody has asked anything; `None` while somebody does.
+        # Since when nobody has asked anything, or a head has been coming; `None` while there is something to answer.
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -83,6 +89,7 @@ class Protocol(asyncio.Protocol):
         self._client = get_remote_addr(self.transport)
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # it names its own only
+        self._rest()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,24 +111,41 @@ class Protocol(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        self._idle_since = None
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            if self._opens_websocket():
-                self._hand_on()
-            else:
-                # Nobody speaks that here. The parser leaves the body, which would be read as the next request.
-                head, self._parser = self._head(without=b"upgrade"), self._new_parser()
-                self.data_received(head + data[upgrade.args[0] :])
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                self._pass_upgrade(upgrade.args[0], memoryview(data))
         except HttpParserError:
-            _log.warning(_REFUSED.decode())
             self._refuse()
+        else:
+            if self._is_in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > _MOST_HEAD_BYTES:
+                    self._refuse()
+
+    def _pass_upgrade(self, at: int, rest: memoryview) -> None:
+        """Hand a WebSocket on. What else is asked for nobody speaks here: go on as if it were not."""
+        while not self._opens_websocket():
+            # The parser leaves the body, which would be read as the next request.
+            head, self._parser = self._head(without=b"upgrade"), self._new_parser()
+            self._parser.feed_data(head)
+            rest = rest[at:]
+            try:
+                self._parser.feed_data(rest)
+            except HttpParserUpgrade as upgrade:
+                at = upgrade.args[0]
+            else:
+                return
+        self._hand_on()
 
     def on_message_begin(self) -> None:
         """What the parser calls first of each request."""
         self._url = b""
         self._headers = []
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._idle_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         """Take what came of the target."""
@@ -133,12 +157,16 @@ class Protocol(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Have the request answered, once those before it are. What is raised here is answered as a wrong request."""
+        self._is_in_head, self._idle_since = False, None
         parser, headers = self._parser, self._headers
         method, version, named = parser.get_method(), parser.get_http_version(), dict(headers)
-        if parser.should_upgrade() and method != b"CONNECT":
+        if method == b"CONNECT":
+            raise RuntimeError("this is no tunnel")
+        if parser.should_upgrade():
             if self._opens_websocket() and self._is_answering():
                 raise RuntimeError("an answer is under way on this connection")
             return
+        self._headers = _NOWHERE
         url = parse_url(self._url)
         raw_path: bytes = url.path
         path = raw_path.decode("ascii")
@@ -204,6 +232,7 @@ class Protocol(asyncio.Protocol):
 
     def answered(self, request: Request) -> None:
         """Go on to the next request; an answer has been written to its end."""
+        request.body = b""
         if request.awaited is not None:
             request.awaited.set()
         self.server_state.total_requests += 1
@@ -217,14 +246,17 @@ class Protocol(asyncio.Protocol):
         if following is not None:
             # Not in the context of the request before.
             self._context.run(self._answer, *following)
-            return
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self._config.timeout_keep_alive, self._look_for_idleness)
 
     def _look_for_idleness(self) -> None:
         self._idle_timer = None
-        if self._idle_since is None:  # the end of what is asked starts it again
+        if self._idle_since is None or self._is_answering():  # the end of the answer starts it again
             return
         left_s = self._idle_since + self._config.timeout_keep_alive - self.loop.time()
         if left_s > 0:
@@ -272,7 +304,8 @@ class Protocol(asyncio.Protocol):
             await self._drained.wait()
 
     def _refuse(self) -> None:
-        if self.newest is None or self.newest.is_over or not self.newest.started:
+        _log.warning(_REFUSED.decode())
+        if not self._is_answering() or (self._answering is not None and not self._answering.started):
             lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
             self.transport.write(_REFUSAL % lines)
         self.transport.close()

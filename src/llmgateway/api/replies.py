@@ -92,7 +92,8 @@ class EventStream:
             async for chunk in chunks:
                 # The client's answer ends here; what follows only gives the upstream's connection back.
                 more = not chunk.endswith(ENDS)
-                await self._write(chunk, more=more)
+                if (slow := self._pass(chunk) if more else self._write(chunk, more=False)) is not None:
+                    await slow
         finally:
             # They hold the answer, the exchange and the body: in a circle, all that would wait for the collector.
             reply.chunks = _OVER
@@ -111,6 +112,22 @@ class EventStream:
         if self._comment is not None:
             self._comment.cancel()
 
+    def _pass(self, events: bytes) -> Awaitable[None] | None:
+        """Write a piece as `_write` does, at once where nothing is in its way, as for nearly all of them."""
+        if self._piece is None or not self.started or self._comment is not None:
+            return self._write(events)
+        if (slow := self._piece(events)) is not None:
+            return self._slowly(slow)
+        self._last_write = time.perf_counter()
+        return None
+
+    async def _slowly(self, written: Awaitable[None]) -> None:
+        """Wait for the client to read, so that nobody reads more from the upstream."""
+        self._writing = True
+        await written
+        self._writing = False
+        self._last_write = time.perf_counter()
+
     async def _write(self, events: bytes, *, more: bool = True) -> None:
         # From here on no comment begins, and the timer ends a reader who does not read: the end as well.
         self._writing = True
@@ -119,12 +136,7 @@ class EventStream:
             await comment
         if not self.started:
             await self._start()
-        # A slow reader makes this wait, and so nobody reads more from the upstream.
-        if more and self._piece is not None:
-            if (slow := self._piece(events)) is not None:
-                await slow
-        else:
-            await self._send({"type": "http.response.body", "body": events, "more_body": more})
+        await self._send({"type": "http.response.body", "body": events, "more_body": more})
         self._writing = False
         self._last_write = time.perf_counter()
         if not more:

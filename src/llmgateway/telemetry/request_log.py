@@ -91,7 +91,7 @@ class RequestLog:
         else:
             line = line_begun("debug", "http_request", exchange)
         if not is_call:
-            line.stream = line.attempts = line.overhead_ms = line.cache = None  # what only calls have
+            line.model = line.stream = line.attempts = line.overhead_ms = line.cache = None  # what only calls have
         self._write(line)
 
 

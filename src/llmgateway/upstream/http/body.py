@@ -77,9 +77,9 @@ class Body:
         """Tell the reader that pieces have come, or the provider to wait until there is a reader."""
         if self._whole:
             return
-        if self._waiter is not None:
+        if self._waiter is not None and not self._waiter.done():
             if self._pieces:
-                self._wake()
+                self._waiter.set_result(None)
         elif self._size_bytes > _HIGH_BYTES and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
@@ -107,14 +107,10 @@ class Body:
             self.resume()
         return taken
 
-    async def _news(self) -> None:
-        self._waiter = waiter = self.loop.create_future()
-        try:
-            await waiter
-        finally:
-            # Another reader may wait by now.
-            if self._waiter is waiter:
-                self._waiter = None
+    def _news(self) -> "asyncio.Future[None]":
+        # Awaited as it is: a coroutine around it would be one more for each piece of a stream.
+        self._waiter = self.loop.create_future()
+        return self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
