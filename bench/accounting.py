@@ -18,7 +18,11 @@ def tree(pid: int) -> Iterator[int]:
     """Walk a program and all its children."""
     yield pid
     for children in PROC.glob(f"{pid}/task/*/children"):
-        for child in children.read_text().split():
+        try:
+            found = children.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has ended since it was listed
+        for child in found:
             yield from tree(int(child))
 
 

@@ -1,10 +1,12 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from bench.accounting import TICKS_PER_S, Reading, core_busy_s, cpu_s, others_share, rss_mb
+from bench import accounting
+from bench.accounting import TICKS_PER_S, Reading, core_busy_s, cpu_s, others_share, rss_mb, tree
 
 STAT = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 0 50 1000 7 1 2 3 40 0\ncpu1 0 0 0 5 0 0 0 0 0 0\nintr 1\n"
 
@@ -12,6 +14,16 @@ STAT = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 0 50 1000 7 1 2 3 40 0\ncpu1 0 0 0 5 
 def test_a_core_is_busy_with_all_but_idling_and_waiting_for_disks() -> None:
     assert core_busy_s(0, STAT) == pytest.approx(156 / TICKS_PER_S)
     assert core_busy_s(1, STAT) == 0
+
+
+def test_a_thread_that_ends_while_its_process_is_looked_at_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listed:
+        def glob(self, _: str) -> list[Path]:
+            return [Path("/proc/self/task/0/children"), Path("/proc/self/task/self/children")]
+
+    monkeypatch.setattr(accounting, "PROC", Listed())
+
+    assert list(tree(os.getpid())) == [os.getpid()]
 
 
 def test_a_core_that_is_not_there_is_refused() -> None:
