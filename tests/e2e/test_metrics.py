@@ -150,7 +150,9 @@ async def test_running_streams_are_seen(gateway: Serve, provider: Player, two: s
     served = await gateway(two)
     provider.script(lambda step: step.silent(pieces=2))
     async with served.client.stream("POST", "/v1/chat/completions", json=CHAT | {"stream": True}) as answer:
-        await anext(answer.aiter_bytes())
+        # Kept: without it the connection would be closed.
+        pieces = answer.aiter_bytes()
+        await anext(pieces)
         page = await scrape(served.client)
         summary = (await served.client.get("/v1/health/metrics")).json()
 

@@ -24,7 +24,7 @@ STARTING |= {"fork", "forkpty", "posix_spawn", "posix_spawnp", "subprocess_exec"
 STARTING |= {f"{start}{how}" for start in ("exec", "spawn") for how in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")}
 # Each with the reason.
 ALLOWED = {
-    "storage/migrations/apart.py: run_process": "our own program, whose input is the address in the settings",
+    "storage/migrations/apart.py: open_process": "our own program, whose input is the address in the settings",
     "storage/migrations/apart.py: subprocess": "the type of what that returns",
     "storage/migrations/apart.py: exec": "the first word of our own program",
     "documents/running/questions.py: system": "the system prompt",

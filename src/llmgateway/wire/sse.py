@@ -144,13 +144,15 @@ class ChatScan:
         if not events:
             return events
         self._last = (self._last[1], events)
-        self.started = self.started or b"data:" in events
-        if b"[DONE]" in events and (end := _end_of_done(events)):
+        # `in` would first make an error that says that a mark is no number, which costs more than the search.
+        find = events.find
+        self.started = self.started or find(b"data:") >= 0
+        if find(b"[DONE]") >= 0 and (end := _end_of_done(events)):
             self.done = True
             events = events[:end]
-        if b'"error"' in events or b"event:" in events:
+        if find(b'"error"') >= 0 or find(b"event:") >= 0:
             events = self._until_error(events)
-        if b'"usage"' in events and _USAGE.search(events):
+        if find(b'"usage"') >= 0 and _USAGE.search(events):
             events = self._note_usage(events)
         if self.done and self._include_usage and self._usage_event and not self._usage_alone:
             events = self._with_usage(events)
