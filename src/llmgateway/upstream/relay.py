@@ -276,18 +276,22 @@ class RelayChunks:
         """Give the connection back for the next call, if its end is near, and stop; or say why the stream broke off."""
         if self._scan.error is not None:
             raise self._failed(self._scan.error)
-        try:
-            async with asyncio.timeout(_END_AFTER_DONE_S):
-                while not self._over and await self._response.content.readany():
-                    continue
-        except OSError:
-            self._response.close()
+        content = self._response.content
+        if not content.at_eof():
+            try:
+                async with asyncio.timeout(_END_AFTER_DONE_S):
+                    while not self._over and await content.readany():
+                        continue
+            except OSError:
+                self._response.close()
         raise StopAsyncIteration
 
     def _note_usage(self) -> None:
-        if self.stream is not None and (answer := self._scan.usage()) is not None:
-            self.stream.usage = _usage(answer)
-            self.stream.model = answer.model
+        """Tell the stream what it used, once: nothing is read after that."""
+        stream, self.stream = self.stream, None
+        if stream is not None and (answer := self._scan.usage()) is not None:
+            stream.usage = _usage(answer)
+            stream.model = answer.model
 
     def _failed(self, payload: bytes) -> GatewayError:
         self._note_usage()

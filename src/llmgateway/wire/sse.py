@@ -80,14 +80,18 @@ def payload(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _end_of_done(events: bytes) -> int:
-    """Return where the `[DONE]` event ends, blank line included; 0 when `[DONE]` is only spoken of in a text."""
-    for line in (b"data: [DONE]", b"data:[DONE]"):
-        at = events.find(line)
-        while at >= 0:
-            if at == 0 or events[at - 1 : at] in {b"\n", b"\r"}:
+def _end_of_done(events: bytes, at: int) -> int:
+    """Return where the `[DONE]` event ends, blank line included; 0 when `[DONE]` is only spoken of in a text.
+
+    Args:
+        at: Where it is spoken of first.
+    """
+    while at >= 0:
+        for field in (b"data: ", b"data:"):
+            start = at - len(field)
+            if events.startswith(field, max(start, 0)) and (start == 0 or events[start - 1 : start] in {b"\n", b"\r"}):
                 return _event_around(events, at)[1]
-            at = events.find(line, at + 1)
+        at = events.find(b"[DONE]", at + 1)
     return 0
 
 
@@ -147,13 +151,13 @@ class ChatScan:
         # `in` would first make an error that says that a mark is no number, which costs more than the search.
         find = events.find
         self.started = self.started or find(b"data:") >= 0
-        if find(b"[DONE]") >= 0 and (end := _end_of_done(events)):
+        if (at := find(b"[DONE]")) >= 0 and (end := _end_of_done(events, at)):
             self.done = True
             events = events[:end]
         if find(b'"error"') >= 0 or find(b"event:") >= 0:
             events = self._until_error(events)
-        if find(b'"usage"') >= 0 and _USAGE.search(events):
-            events = self._note_usage(events)
+        if (at := find(b'"usage"')) >= 0:
+            events = self._note_usage(events, at)
         if self.done and self._include_usage and self._usage_event and not self._usage_alone:
             events = self._with_usage(events)
         return events
@@ -183,20 +187,25 @@ class ChatScan:
             kept.append(event)
         return b"".join(kept)
 
-    def _note_usage(self, events: bytes) -> bytes:
+    def _note_usage(self, events: bytes, at: int) -> bytes:
+        """Keep the last event that has a usage.
+
+        Args:
+            at: Where the name stands first. To search for more than a name goes through the bytes one by one.
+        """
         kept = []
         passed = 0
-        for match in _USAGE.finditer(events):
-            if match.start() < passed:
-                continue
-            start, end = _event_around(events, match.start())
-            self._usage_event = events[start:end]
-            self._usage_alone = _NO_CHOICES.search(self._usage_event) is not None
-            drop = self._usage_alone and not self._include_usage
-            kept.append(events[passed : start if drop else end])
-            passed = end
-        kept.append(events[passed:])
-        return b"".join(kept)
+        while at >= 0:
+            looked = at + 1
+            if _USAGE.match(events, at):
+                start, looked = _event_around(events, at)
+                self._usage_event = events[start:looked]
+                self._usage_alone = _NO_CHOICES.search(self._usage_event) is not None
+                drop = self._usage_alone and not self._include_usage
+                kept.append(events[passed : start if drop else looked])
+                passed = looked
+            at = events.find(b'"usage"', looked)
+        return b"".join((*kept, events[passed:])) if kept else events
 
     def _with_usage(self, events: bytes) -> bytes:
         *before, done = split_events(events)

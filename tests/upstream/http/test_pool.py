@@ -221,6 +221,7 @@ async def test_what_follows_an_answer_is_not_the_next_calls(
     with suppress(LostError, NotHTTPError):
         assert await ask(pool, player.url) == b"ok"
     await anyio.sleep(0.05)
+    await anyio.sleep(0.01)  # On a busy machine both came due at once: the sockets are looked at once more.
     with suppress(LostError, NotHTTPError):
         assert await ask(pool, player.url) == b"hello"
     assert [await ask(pool, player.url) for _ in range(2)] == [b"hello"] * 2
