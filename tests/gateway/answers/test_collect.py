@@ -42,6 +42,15 @@ def test_what_a_text_says_of_reasons_means_nothing() -> None:
     assert is_whole_stream(CHAT, [text, STOP, DONE])
 
 
+@pytest.mark.parametrize("colon", [b":", b": ", b" : "])
+def test_a_reason_is_seen_among_many_words(colon: bytes) -> None:
+    words, stop = TEXT * 100, STOP.replace(b"stop", b"length")
+    both = (words + stop + STOP + DONE).replace(b'"finish_reason":', b'"finish_reason"' + colon)
+
+    assert not is_whole_stream(Call("chat", "chat", b"{}", n=2), [both])
+    assert is_whole_stream(Call("chat", "chat", b"{}", n=2), [both.replace(b"length", b"stop")])
+
+
 class Heard:
     def __init__(self) -> None:
         self.told: list[object] = []

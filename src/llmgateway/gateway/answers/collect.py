@@ -44,8 +44,15 @@ def is_whole(call: Call, body: bytes) -> bool:
 
 def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:
     """Whether a stream that has ended came to its own end in every choice."""
-    reasons = [reason for chunk in chunks if b"finish_reason" in chunk for reason in _FINISHED.findall(chunk)]
+    reasons = [reason for chunk in chunks for reason in _reasons(chunk)]
     return len(reasons) >= (call.n or 1) and all(_ended(reason.decode(errors="replace")) for reason in reasons)
+
+
+def _reasons(chunk: bytes) -> list[bytes]:
+    # With every word a stream says that there is no reason yet; an expression takes fifty times as long to pass these.
+    if chunk.count(b'"finish_reason"') == chunk.count(b'"finish_reason":null'):
+        return []
+    return _FINISHED.findall(chunk, max(chunk.find(b'"finish_reason":"'), 0))
 
 
 def _ended(reason: str | None) -> bool:
