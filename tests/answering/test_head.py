@@ -1,6 +1,6 @@
 import pytest
 
-from llmgateway.answering.head import shape_of
+from llmgateway.answering.head import may_leave, shape_of
 
 
 def test_heads_of_one_shape_are_written_once() -> None:
@@ -34,3 +34,10 @@ def test_a_name_may_hold_what_would_be_a_place_for_a_value() -> None:
 def test_what_is_no_name_raises(name: bytes) -> None:
     with pytest.raises(RuntimeError, match="header's name"):
         shape_of(200, (b"x", name))
+
+
+def test_a_value_holds_all_but_control_characters() -> None:
+    refused = [byte for byte in range(256) if not may_leave((b"a", b"b" + bytes([byte])))]
+
+    assert refused == [*range(9), *range(10, 32), 127]
+    assert may_leave(())

@@ -9,8 +9,9 @@ Header = tuple[bytes, bytes]
 
 # What no header's name may hold (RFC 9110, 5.1): it would end the name, or the line.
 _NO_NAME = re.compile(rb'[\x00-\x20\x7f()<>@,;:\[\]={}\\"]')
-# What a header's value may hold (RFC 9110, 5.5): a tab, and all that is no control character.
-VALUE_BYTES = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004  DEL
+# What a header's value may not hold (RFC 9110, 5.5): control characters other than a tab.
+_NO_VALUE = bytes({*range(0x20), 0x7F} - {ord("\t")})
+_MARKED = bytes.maketrans(_NO_VALUE, b"?" * len(_NO_VALUE))
 _CACHED_SHAPES = 256
 
 
@@ -19,14 +20,12 @@ class Shape(NamedTuple):
 
     Args:
         template: The head without the blank line at its end; the values are to be put in.
-        breaks: All that it holds of what no value may.
         length_at: Which value says how long the body is; `None` is none.
         connection_at: Which values tell of the connection.
         frames: Which headers say how the body is framed, which is for the server to say.
     """
 
     template: bytes
-    breaks: bytes
     length_at: int | None
     connection_at: tuple[int, ...]
     frames: bool
@@ -41,11 +40,16 @@ def shape_of(status: int, names: tuple[bytes, ...]) -> Shape:
     lines = [_status_line(status), *(name.replace(b"%", b"%%") + b": %b" for name in names), b""]
     return Shape(
         template=b"\r\n".join(lines),
-        breaks=b"\r\n" * (len(names) + 1),
         length_at=names.index(b"content-length") if b"content-length" in names else None,
         connection_at=tuple(at for at, name in enumerate(names) if name == b"connection"),
         frames=b"transfer-encoding" in names,
     )
+
+
+def may_leave(values: tuple[bytes, ...]) -> bool:
+    """Whether these may be headers' values; a line break in one would let its author write headers, or an answer."""
+    together = b"".join(values)
+    return together.translate(_MARKED) == together
 
 
 def _status_line(status: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Scope
 
-from llmgateway.answering.head import VALUE_BYTES, Header, shape_of
+from llmgateway.answering.head import Header, may_leave, shape_of
 from llmgateway.outgoing import WHOLE
 
 if TYPE_CHECKING:
@@ -194,16 +194,15 @@ class Request:
         connection = self._connection
         pairs = [*connection.server_state.default_headers, *headers]
         names, values = zip(*pairs, strict=True) if pairs else ((), ())
-        template, breaks, length_at, connection_at, frames = shape_of(status, names)
+        template, length_at, connection_at, frames = shape_of(status, names)
         if frames:  # that is ours to say
             self._start(status, [pair for pair in headers if pair[0].lower() != b"transfer-encoding"])
             return
-        head: bytes = template % values
-        # All at once: a line break in a value would let its author write headers, or a whole answer.
-        if head.translate(None, VALUE_BYTES) != breaks:
+        if not may_leave(values):
             raise RuntimeError("a header's value holds a line break or another control character")
         length = None if length_at is None else int(values[length_at])
         closes = bool(connection_at) and _closes([values[at] for at in connection_at])
+        head: bytes = template % values
         # Nothing is kept before here: after a header that raises, another answer may still be started.
         self.keep_alive = self.keep_alive and not closes
         if not self.keep_alive and not closes:
