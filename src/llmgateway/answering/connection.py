@@ -15,6 +15,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from llmgateway.answering.head import Header
+from llmgateway.answering.repeated import Repeated
 from llmgateway.answering.request import Request
 
 # Above this, no more of a body is read until somebody takes what there is.
@@ -23,6 +24,8 @@ _HELD_BYTES = 64 * 1024
 _MOST_WAITING = 16
 # Of a head that is not at its end: what one read brings, 256 KB, and more than any client sends.
 _MOST_HEAD_BYTES = 320 * 1024
+# After so many heads that are not like the one before, no more are kept to compare with.
+_MOST_UNLIKE = 8
 # Fields behind a body are nobody's.
 _NOWHERE: Any = deque(maxlen=0)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -62,6 +65,11 @@ class Protocol(asyncio.Protocol):
         self._headers: list[Header] = []
         self._is_in_head = False
         self._head_bytes = 0
+        # What the parser made of the last head.
+        self._read: tuple[Scope, list[Header]] | None = None
+        # The head of the request before, with all that is known of it, if the next bytes may be another one like it.
+        self._repeated: Repeated | None = None
+        self._unlike = 0
         # The one that was read last, and those that wait until the one before is answered.
         self.newest: Request | None = None
         self._answering: Request | None = None
@@ -107,10 +115,26 @@ class Protocol(asyncio.Protocol):
 
     def _forget(self) -> None:
         # Each leads back to this object: in circles, all would wait for the collector.
-        self._parser = self.newest = self._answering = None
+        self._parser = self.newest = self._answering = self._repeated = None
 
     @override
     def data_received(self, data: bytes) -> None:
+        repeated = self._repeated
+        if repeated is not None:
+            body = repeated.body_of(data)
+            if body is not None:
+                self._repeat(repeated, body)
+                return
+            self._repeated = None
+            self._unlike += 1
+        before = self.newest
+        is_between = before is not None and before.is_whole and not self._is_in_head
+        self._parse(data)
+        read, self._read = self._read, None
+        if is_between and read is not None and self._unlike < _MOST_UNLIKE:
+            self._keep(data, *read)
+
+    def _parse(self, data: bytes) -> None:
         try:
             try:
                 self._parser.feed_data(data)
@@ -123,6 +147,21 @@ class Protocol(asyncio.Protocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > _MOST_HEAD_BYTES:
                     self._refuse()
+
+    def _keep(self, data: bytes, scope: Scope, headers: list[Header]) -> None:
+        """Keep the head of a request that came alone and whole, as a client's next one comes."""
+        request = self.newest
+        if request is not None and request.is_whole and request.keep_alive:
+            self._repeated = Repeated.of(data, len(request.body), scope, headers)
+            self._unlike += self._repeated is None
+
+    def _repeat(self, repeated: Repeated, body: bytes) -> None:
+        """Take a request that the parser has not seen: it stays where it is, between two of them."""
+        self._idle_since, self._unlike = None, 0
+        request = self._begin(repeated.scope, repeated.headers_for(body), keep_alive=True)
+        request.body, request.is_whole = body, True
+        if len(body) > _HELD_BYTES:
+            self._hold()
 
     def _pass_upgrade(self, at: int, rest: memoryview) -> None:
         """Hand a WebSocket on. What else is asked for nobody speaks here: go on as if it were not."""
@@ -159,7 +198,7 @@ class Protocol(asyncio.Protocol):
         """Have the request answered, once those before it are. What is raised here is answered as a wrong request."""
         self._is_in_head, self._idle_since = False, None
         parser, headers = self._parser, self._headers
-        method, version, named = parser.get_method(), parser.get_http_version(), dict(headers)
+        method, version = parser.get_method(), parser.get_http_version()
         if method == b"CONNECT":
             raise RuntimeError("this is no tunnel")
         if parser.should_upgrade():
@@ -170,8 +209,6 @@ class Protocol(asyncio.Protocol):
         url = parse_url(self._url)
         raw_path: bytes = url.path
         path = raw_path.decode("ascii")
-        self.newest = request = Request(self, method, version, named)
-        request.keep_alive = version != "1.0" and parser.should_keep_alive()
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -184,18 +221,25 @@ class Protocol(asyncio.Protocol):
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": url.query or b"",
-            "headers": headers,
-            "named_headers": named,
-            # Takes a stream's pieces past all that looks at messages.
-            "piece": request.piece,
-            "request": request,
         }
+        self._read = scope, headers
+        self._begin(scope, headers, keep_alive=version != "1.0" and parser.should_keep_alive())
+
+    def _begin(self, scope: Scope, headers: list[Header], *, keep_alive: bool) -> Request:
+        """Have a request answered, once those before it are."""
+        named = dict(headers)
+        self.newest = request = Request(self, scope["method"], scope["http_version"], named)
+        request.keep_alive = keep_alive
+        # `piece` takes a stream's pieces past all that looks at messages.
+        own = {"headers": headers, "named_headers": named, "piece": request.piece, "request": request}
+        scope = {**scope, **own}
         if self._is_answering():
             self._waiting.append((request, scope))
             if len(self._waiting) >= _MOST_WAITING:
                 self._hold()
         else:
             self._answer(request, scope)
+        return request
 
     def _is_answering(self) -> bool:
         return self._answering is not None and not self._answering.is_over
@@ -304,6 +348,7 @@ class Protocol(asyncio.Protocol):
             await self._drained.wait()
 
     def _refuse(self) -> None:
+        self._repeated = None
         _log.warning(_REFUSED.decode())
         if not self._is_answering() or (self._answering is not None and not self._answering.started):
             lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)

@@ -61,9 +61,9 @@ class Request:
         "when_gone",
     )
 
-    def __init__(self, connection: "Protocol", method: bytes, version: str, named: Mapping[bytes, bytes]) -> None:
+    def __init__(self, connection: "Protocol", method: str, version: str, named: Mapping[bytes, bytes]) -> None:
         self._connection = connection
-        self._is_head = method == b"HEAD"
+        self._is_head = method == "HEAD"
         self._takes_chunks = version == "1.1"
         # The client waits to be told that it may send the body.
         self._waits = b"expect" in named and named[b"expect"].lower() == b"100-continue"

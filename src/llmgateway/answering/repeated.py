@@ -1,0 +1,63 @@
+"""Requests of one client on one connection: their heads are alike but for the body's length, and parsed once."""
+
+import re
+from typing import NamedTuple, Self
+
+from starlette.types import Scope
+
+from llmgateway.answering.head import Header
+
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]+)\r\n")
+_NAME = b"content-length"
+_END = b"\r\n\r\n"
+# A client's own headers are a few hundred bytes; each connection keeps one head.
+_MOST_BYTES = 4096
+
+
+class Repeated(NamedTuple):
+    """A head and what the parser made of it.
+
+    Args:
+        before, after: Its bytes around the number of its Content-Length.
+        scope: What a request with this head is, but for its headers.
+        length_at: Which of the headers says how long the body is.
+    """
+
+    before: bytes
+    after: bytes
+    scope: Scope
+    headers: list[Header]
+    length_at: int
+
+    @classmethod
+    def of(cls, data: bytes, body_bytes: int, scope: Scope, headers: list[Header]) -> Self | None:
+        """Keep the head of a request.
+
+        Args:
+            data: What came when one request ended and the next was still to come, and was that one whole request.
+                Anything else gives `None`, as does a head without a length, or a long one.
+        """
+        end = data.find(_END) + len(_END)
+        length = _LENGTH.search(data, 0, end)
+        if length is None or end > _MOST_BYTES or end + body_bytes != len(data) or length[1] != b"%d" % body_bytes:
+            return None
+        at = [name for name, _ in headers].index(_NAME)
+        return cls(data[: length.start(1)], data[length.end(1) : end], scope, headers.copy(), at)
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """Give the body of one whole request that has this head; `None` is anything else, for the parser to read."""
+        before, after = self.before, self.after
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        end = data.find(b"\r", start)
+        if not data.startswith(after, end):
+            return None
+        body = data[end + len(after) :]
+        return body if data[start:end] == b"%d" % len(body) else None
+
+    def headers_for(self, body: bytes) -> list[Header]:
+        """Give the headers of a request with this body."""
+        headers = self.headers.copy()
+        headers[self.length_at] = (_NAME, b"%d" % len(body))
+        return headers
