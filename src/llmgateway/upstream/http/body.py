@@ -41,7 +41,9 @@ class Body:
                 raise _anew(self._failure)
             if self.over:
                 return b""
-            await self._news()
+            # As `_news` does, without a frame of its own: a stream reads each of its pieces so.
+            self._waiter = self.loop.create_future()
+            await self._waiter
         return self._taken()
 
     async def read(self) -> bytes:

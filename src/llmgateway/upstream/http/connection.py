@@ -118,24 +118,29 @@ class Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._body is None and not self._is_expected(data):
+            self.hang_up()
+            return
+        failure: OSError | None = None
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._may_stay = False
+            failure = None if self._is_complete else NotHTTPError(str(error))
         body = self._body
-        if body is None:
-            waiter = self._waiter
-            if waiter is None or waiter.done():
-                # Nobody asked, or whoever did has gone: this must not be taken for the next one's answer.
-                self.hang_up()
-                return
-            self._head = self._head + data if self._head else data.lstrip(b"\r\n")
-        failure = self._parse(data)
-        body = body or self._body
         if body is not None and self._arrived:
             # Before a failure, too: what has come is read.
             body.feed(self._arrived)
             self._arrived.clear()
         if failure is not None:
             self._fail(failure)
-        elif body is not None:
-            self._settle(body)
+        elif body is None:
+            if len(self._head) > MAX_HEAD_BYTES:
+                self._fail(NotHTTPError("too long a head"))
+        elif self._is_complete:
+            self._finish(body)
+        else:
+            body.settle()
 
     @override
     def eof_received(self) -> None:
@@ -181,22 +186,13 @@ class Connection(asyncio.Protocol):
             self._is_complete = True
             self._may_stay = self._parser.should_keep_alive()
 
-    def _parse(self, data: bytes) -> NotHTTPError | None:
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            self._may_stay = False
-            if not self._is_complete:
-                return NotHTTPError(str(error))
-        if self._body is None and len(self._head) > MAX_HEAD_BYTES:
-            return NotHTTPError("too long a head")
-        return None
-
-    def _settle(self, body: Body) -> None:
-        if self._is_complete:
-            self._finish(body)
-        else:
-            body.settle()
+    def _is_expected(self, data: bytes) -> bool:
+        """Take a piece of a head, unless nobody asked, or whoever did has gone: it would be the next one's answer."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return False
+        self._head = self._head + data if self._head else data.lstrip(b"\r\n")
+        return True
 
     def _finish(self, body: Body) -> None:
         self._body = None
