@@ -120,10 +120,25 @@ SAID = st.one_of(
 )
 
 
-@given(pieces=st.lists(SAID, max_size=8))
-def test_a_head_that_is_not_parsed_again_says_what_the_parser_says(pieces: list[bytes]) -> None:
+PLAIN = asking(b"hello")
+# In one read, or in two: a head alone and then its body is what many clients send.
+PIECES = st.one_of(
+    SAID.map(lambda said: [said]),
+    st.builds(lambda said, at: [said[:at], said[at:]], SAID, st.integers(1, 120)),
+    st.sampled_from([[PLAIN[:-5], PLAIN[-5:]], [PLAIN[:-2], b"lo" + PLAIN], [PLAIN[:-3], b"l", b"lo"]]),
+)
+
+
+@given(said=st.lists(PIECES, max_size=6))
+def test_a_head_that_is_not_parsed_again_says_what_the_parser_says(said: list[list[bytes]]) -> None:
     async def both() -> None:
-        again = [asking(b"hello"), asking(b"x"), *pieces, asking(b"hello"), asking(b"x" * 12)]
+        again = [
+            PLAIN,
+            asking(b"x"),
+            *(piece for pieces in said for piece in pieces if piece),
+            PLAIN,
+            asking(b"x" * 12),
+        ]
         heard = await hear(again)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("llmgateway.answering.connection._MOST_UNLIKE", 0)
@@ -145,6 +160,7 @@ async def test_each_request_has_headers_and_a_scope_of_its_own() -> None:
     ("said", "parsed"),
     [
         ([asking(body) for body in (b"", b"one", b"two", b"three")], 2),
+        ([PLAIN[:-5], b"hello"] * 4, 4),
         ([asking(b"hello", HEAD.replace(b"x-two: 2", b"x-two: %d" % turn)) for turn in range(30)], 30),
         ([GET] * 30, 30),
     ],
@@ -163,7 +179,8 @@ async def test_a_head_that_comes_again_is_parsed_twice(
     monkeypatch.setattr("llmgateway.answering.connection.HttpRequestParser", Counting)
     told, _, _ = await hear(said)
 
-    assert (len(told), len(fed)) == (len(said), parsed)
+    assert len(told) == b"".join(said).count(b"HTTP/1.1")
+    assert len(fed) == parsed
 
 
 async def test_whoever_sends_another_head_each_time_is_not_compared_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +188,9 @@ async def test_whoever_sends_another_head_each_time_is_not_compared_for_ever(mon
 
     class Counting(Repeated):
         @override
-        def body_of(self, data: bytes) -> bytes | None:
+        def read(self, data: bytes) -> tuple[bytes, bytes] | None:
             compared.append(data)
-            return super().body_of(data)
+            return super().read(data)
 
     monkeypatch.setattr("llmgateway.answering.connection.Repeated", Counting)
     heads = [HEAD.replace(b"x-two: 2", b"x-two: %d" % turn) for turn in range(30)]
@@ -184,14 +201,16 @@ async def test_whoever_sends_another_head_each_time_is_not_compared_for_ever(mon
 
 async def test_a_large_body_holds_its_sender_until_it_is_taken() -> None:
     protocol, wire = connected([])
-    for body in (b"a", b"b", b"c" * 70_000, b"d"):
-        protocol.data_received(asking(body))
-        assert protocol.is_held is (len(body) > 1)
+    large = asking(b"c" * 70_000)
+    for said in ([asking(b"a")], [asking(b"b")], [large], [large[:300], large[300:]], [asking(b"d")]):
+        for data in said:
+            protocol.data_received(data)
+        assert protocol.is_held is (sum(map(len, said)) > 64 * 1024)
         await asyncio.sleep(0.01)
         assert not protocol.is_held
     protocol.connection_lost(None)
 
-    assert wire.held == ["pause", "resume"]
+    assert wire.held == ["pause", "resume"] * 2
 
 
 def kept(data: bytes, body_bytes: int) -> Repeated | None:
@@ -204,7 +223,7 @@ def kept(data: bytes, body_bytes: int) -> Repeated | None:
         b"GET / HTTP/1.1\r\n\r\n",
         asking(b"hello") + b"\r\n",
         asking(b"hello", HEAD.replace(b"Content-Length: ", b"Content-Length:")),
-        asking(b"hello", HEAD.replace(b"{}", b"05")),
+        asking(b"hello") + asking(b"hello"),
         asking(b"hello", HEAD.replace(b"x-two", b"x" * 5000)),
     ],
 )
@@ -216,9 +235,23 @@ def test_a_head_is_known_again_whatever_its_length() -> None:
     repeated = kept(asking(b"hello"), 5)
 
     assert repeated is not None
-    assert repeated.body_of(asking(b"what else")) == b"what else"
-    assert repeated.headers_for(b"what else") == [(b"host", b"x"), (b"content-length", b"9")]
+    assert repeated.read(asking(b"what else")) == (b"9", b"what else")
+    assert repeated.read(asking(b"what else")[:-9]) == (b"9", b"")
+    assert repeated.headers_for(b"9") == [(b"host", b"x"), (b"content-length", b"9")]
     assert repeated.headers == [(b"host", b"x"), (b"content-length", b"5")]
-    assert repeated.body_of(asking(b"what else")[:-1]) is None
-    assert repeated.body_of(asking(b"what else") + b"!") is None
-    assert repeated.body_of(asking(b"hello", HEAD.replace(b"x-two", b"x-too"))) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN + b"!",
+        PLAIN.replace(b"x-two", b"x-too"),
+        PLAIN[: PLAIN.index(b"hello") - 1],
+        *(PLAIN.replace(b": 5", said) for said in (b": ", b": +5", b": 5 ", b": 4", b": " + b"9" * 20)),
+    ],
+)
+def test_what_is_another_head_or_more_than_one_request_is_for_the_parser(data: bytes) -> None:
+    repeated = kept(PLAIN, 5)
+
+    assert repeated is not None
+    assert repeated.read(data) is None

@@ -66,10 +66,12 @@ class Protocol(asyncio.Protocol):
         self._is_in_head = False
         self._head_bytes = 0
         # What the parser made of the last head.
-        self._read: tuple[Scope, list[Header]] | None = None
+        self._parsed: tuple[Scope, list[Header]] | None = None
         # The head of the request before, with all that is known of it, if the next bytes may be another one like it.
         self._repeated: Repeated | None = None
         self._unlike = 0
+        # Of the body of a request that the parser has not seen.
+        self._left_bytes = 0
         # The one that was read last, and those that wait until the one before is answered.
         self.newest: Request | None = None
         self._answering: Request | None = None
@@ -119,20 +121,23 @@ class Protocol(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        repeated = self._repeated
-        if repeated is not None:
-            body = repeated.body_of(data)
-            if body is not None:
-                self._repeat(repeated, body)
+        if self._left_bytes:
+            data = self._take_rest(data)
+            if not data:
                 return
-            self._repeated = None
+        newest, repeated = self.newest, self._repeated
+        is_between = newest is not None and newest.is_whole and not self._is_in_head
+        if repeated is not None and is_between:
+            read = repeated.read(data)
+            if read is not None:
+                self._repeat(repeated, *read)
+                return
             self._unlike += 1
-        before = self.newest
-        is_between = before is not None and before.is_whole and not self._is_in_head
         self._parse(data)
-        read, self._read = self._read, None
-        if is_between and read is not None and self._unlike < _MOST_UNLIKE:
-            self._keep(data, *read)
+        parsed, self._parsed = self._parsed, None
+        if parsed is not None:
+            # What is kept is always the last that was parsed: the parser takes another one like it as it took that.
+            self._repeated = self._kept(data, *parsed) if is_between else None
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -148,20 +153,33 @@ class Protocol(asyncio.Protocol):
                 if self._head_bytes > _MOST_HEAD_BYTES:
                     self._refuse()
 
-    def _keep(self, data: bytes, scope: Scope, headers: list[Header]) -> None:
-        """Keep the head of a request that came alone and whole, as a client's next one comes."""
+    def _kept(self, data: bytes, scope: Scope, headers: list[Header]) -> Repeated | None:
+        """Give the head of a request that began with these bytes, if the client's next one may begin as it does."""
         request = self.newest
-        if request is not None and request.is_whole and request.keep_alive:
-            self._repeated = Repeated.of(data, len(request.body), scope, headers)
-            self._unlike += self._repeated is None
+        if request is None or not request.keep_alive or self._unlike >= _MOST_UNLIKE:
+            return None
+        repeated = Repeated.of(data, len(request.body), scope, headers)
+        self._unlike += repeated is None
+        return repeated
 
-    def _repeat(self, repeated: Repeated, body: bytes) -> None:
-        """Take a request that the parser has not seen: it stays where it is, between two of them."""
+    def _repeat(self, repeated: Repeated, length: bytes, body: bytes) -> None:
+        """Take a request that the parser does not see: it stays where it is, between two of them."""
         self._idle_since, self._unlike = None, 0
-        request = self._begin(repeated.scope, repeated.headers_for(body), keep_alive=True)
-        request.body, request.is_whole = body, True
+        request = self._begin(repeated.scope, repeated.headers_for(length), keep_alive=True)
+        request.body = body
+        self._left_bytes = int(length) - len(body)
+        request.is_whole = not self._left_bytes
         if len(body) > _HELD_BYTES:
             self._hold()
+
+    def _take_rest(self, data: bytes) -> bytes:
+        """Take what is left of the body of such a request. Returns what comes after it."""
+        piece, rest = data[: self._left_bytes], data[self._left_bytes :]
+        self._left_bytes -= len(piece)
+        self.on_body(piece)
+        if not self._left_bytes:
+            self.on_message_complete()
+        return rest
 
     def _pass_upgrade(self, at: int, rest: memoryview) -> None:
         """Hand a WebSocket on. What else is asked for nobody speaks here: go on as if it were not."""
@@ -222,7 +240,7 @@ class Protocol(asyncio.Protocol):
             "raw_path": raw_path,
             "query_string": url.query or b"",
         }
-        self._read = scope, headers
+        self._parsed = scope, headers
         self._begin(scope, headers, keep_alive=version != "1.0" and parser.should_keep_alive())
 
     def _begin(self, scope: Scope, headers: list[Header], *, keep_alive: bool) -> Request:

@@ -12,6 +12,7 @@ _NAME = b"content-length"
 _END = b"\r\n\r\n"
 # A client's own headers are a few hundred bytes; each connection keeps one head.
 _MOST_BYTES = 4096
+_MOST_DIGITS = 15
 
 
 class Repeated(NamedTuple):
@@ -34,30 +35,37 @@ class Repeated(NamedTuple):
         """Keep the head of a request.
 
         Args:
-            data: What came when one request ended and the next was still to come, and was that one whole request.
-                Anything else gives `None`, as does a head without a length, or a long one.
+            data: What came when nothing was left of the request before.
+            body_bytes: What came with it of the body. If `data` is anything else than one head and so much of a body,
+                the result is `None`, as it is for a head without a length, or a long one.
         """
         end = data.find(_END) + len(_END)
         length = _LENGTH.search(data, 0, end)
-        if length is None or end > _MOST_BYTES or end + body_bytes != len(data) or length[1] != b"%d" % body_bytes:
+        if length is None or end > _MOST_BYTES or end + body_bytes != len(data):
             return None
         at = [name for name, _ in headers].index(_NAME)
+        # The application that has these headers may change them.
         return cls(data[: length.start(1)], data[length.end(1) : end], scope, headers.copy(), at)
 
-    def body_of(self, data: bytes) -> bytes | None:
-        """Give the body of one whole request that has this head; `None` is anything else, for the parser to read."""
+    def read(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Read a request that has this head.
+
+        Returns:
+            Its Content-Length, and its body or the beginning of it; `None` is anything else, for the parser to read.
+        """
         before, after = self.before, self.after
         if not data.startswith(before):
             return None
         start = len(before)
         end = data.find(b"\r", start)
-        if not data.startswith(after, end):
+        length = data[start:end]
+        if not data.startswith(after, end) or not length.isdigit() or len(length) > _MOST_DIGITS:
             return None
         body = data[end + len(after) :]
-        return body if data[start:end] == b"%d" % len(body) else None
+        return (length, body) if len(body) <= int(length) else None
 
-    def headers_for(self, body: bytes) -> list[Header]:
-        """Give the headers of a request with this body."""
+    def headers_for(self, length: bytes) -> list[Header]:
+        """Give the headers of a request with a body of this length."""
         headers = self.headers.copy()
-        headers[self.length_at] = (_NAME, b"%d" % len(body))
+        headers[self.length_at] = (_NAME, length)
         return headers
