@@ -184,10 +184,14 @@ class Request:
         Returns:
             What is to be waited for: the client is slow, so the piece is not written yet.
         """
-        if self._connection.is_slow or not self.started or self.is_over:
+        connection = self._connection
+        if connection.is_slow or not self.started or self.is_over or self._head:
             return self.send({"type": "http.response.body", "body": events, "more_body": True})
         if events:
-            self._write(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events))
+            piece = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events)
+            # As `_write` does, which would be one more frame for each piece.
+            if not connection.transport.is_closing():
+                connection.transport.write(piece)
         return None
 
     def _start(self, status: int, headers: Sequence[Header]) -> None:
