@@ -6,7 +6,7 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
@@ -20,9 +20,6 @@ from llmgateway.ids import new_id
 Operation = Literal["chat", "completion", "embedding"]
 Header = tuple[bytes, bytes]
 NO_NEEDS: frozenset[str] = frozenset()
-_REQUESTS_LEFT = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
-_TOKENS_LEFT = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
-_TIGHTEST_LEFT = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset")
 # The loop's clock counts whole milliseconds: what a deadline ends may end a little before it.
 _TIMER_S = 0.002
 
@@ -368,23 +365,33 @@ class Exchange(Struct):
         return headers
 
 
-def _limit_headers(requests: Left | None, tokens: Left | None) -> Iterable[Header]:
+def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
     """Tell the limits twice: both in OpenAI's form (durations), and the tightest in the older one (Unix seconds)."""
-    names: tuple[bytes, ...] = ()
-    values, tightest = b"", None
+    headers: list[Header] = []
+    tightest, limit, remaining = requests, b"", b""
     if requests is not None:
-        names, tightest = _REQUESTS_LEFT, requests
-        values = b"%d %d %.3fs " % (requests.limit, requests.remaining, requests.reset_s)
+        limit, remaining = b"%d" % requests.limit, b"%d" % requests.remaining
+        headers = [
+            (b"x-ratelimit-limit-requests", limit),
+            (b"x-ratelimit-remaining-requests", remaining),
+            (b"x-ratelimit-reset-requests", b"%.3fs" % requests.reset_s),
+        ]
     if tokens is not None:
-        names += _TOKENS_LEFT
-        values += b"%d %d %.3fs " % (tokens.limit, tokens.remaining, tokens.reset_s)
+        tokens_limit, tokens_remaining = b"%d" % tokens.limit, b"%d" % tokens.remaining
+        headers += (
+            (b"x-ratelimit-limit-tokens", tokens_limit),
+            (b"x-ratelimit-remaining-tokens", tokens_remaining),
+            (b"x-ratelimit-reset-tokens", b"%.3fs" % tokens.reset_s),
+        )
         if requests is None or tokens.remaining * requests.limit < requests.remaining * tokens.limit:
-            tightest = tokens
+            tightest, limit, remaining = tokens, tokens_limit, tokens_remaining
     if tightest is not None:
-        names += _TIGHTEST_LEFT
-        reset = math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
-        values += b"%d %d %d" % (tightest.limit, tightest.remaining, reset)
-    return zip(names, values.split(), strict=True)
+        headers += (
+            (b"x-ratelimit-limit", limit),
+            (b"x-ratelimit-remaining", remaining),
+            (b"x-ratelimit-reset", b"%d" % math.ceil(time.time_ns() / 1e9 + tightest.reset_s)),
+        )
+    return headers
 
 
 def _sensitivity_shown(found: Sensitivity) -> bytes:
