@@ -263,7 +263,7 @@ def test_labels_without_end_make_no_rules_without_end(monkeypatch: pytest.Monkey
         assert asked(limits, user="often") is often
 
     entries = limits._entries  # noqa: SLF001  what is kept is seen nowhere else
-    assert len(entries._young) + len(entries._old) <= 200  # noqa: SLF001
+    assert len(entries.young) + len(entries._old) <= 200  # noqa: SLF001
 
 
 def test_a_provider_s_key_is_kept_nowhere_and_counted_by_address() -> None:
@@ -275,7 +275,7 @@ def test_a_provider_s_key_is_kept_nowhere_and_counted_by_address() -> None:
 
     assert found is again
     assert found.rates[0].key == "rate:10.0.0.1:requests_per_minute"
-    assert all(key[0].provider_key is None for key in limits._entries._young)  # noqa: SLF001  see above
+    assert all(key[0].provider_key is None for key in limits._entries.young)  # noqa: SLF001  see above
 
 
 def limited(name: str, account: Limits, own: Limits, model: str = "gpt-4o") -> Deployment:

@@ -89,7 +89,7 @@ class RuleBook:
             if user is not None and len(user) > _LONG:
                 user = _plain(user)
         key = (caller, exchange.organization, call.operation, limited, user)
-        entry = self._entries.get(key)
+        entry = self._entries.young.get(key) or self._entries.get(key)
         if entry is None or self._now() >= entry.ends_at:
             entry = self._made(key)
             self._entries.put(key, entry)
@@ -190,15 +190,18 @@ class RuleBook:
 
 
 class _Bounded(Generic[Key, Kept]):
-    """The values asked for last: at least as many as said, at most twice as many. A hit costs one look-up."""
+    """The values asked for last: at least as many as said, at most twice as many.
+
+    A hit costs one look-up, and no call for who looks into `young` first.
+    """
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._young: dict[Key, Kept] = {}
+        self.young: dict[Key, Kept] = {}
         self._old: dict[Key, Kept] = {}
 
     def get(self, key: Key) -> Kept | None:
-        value = self._young.get(key)
+        value = self.young.get(key)
         if value is None:
             value = self._old.pop(key, None)
             if value is not None:
@@ -206,9 +209,9 @@ class _Bounded(Generic[Key, Kept]):
         return value
 
     def put(self, key: Key, value: Kept) -> None:
-        if len(self._young) >= self._kept:
-            self._old, self._young = self._young, {}
-        self._young[key] = value
+        if len(self.young) >= self._kept:
+            self._old, self.young = self.young, {}
+        self.young[key] = value
 
 
 def merged(*sources: Limits) -> Limits:
