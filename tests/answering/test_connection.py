@@ -144,6 +144,22 @@ async def test_a_head_without_end_is_not_read_to_its_end(head: bytes) -> None:
     assert site.ended == ["/"]
 
 
+@pytest.mark.parametrize("behind", [b"x: " + b"y" * 1_000_000, b"x: y\r\n" * 200_000])
+async def test_what_comes_behind_a_body_has_an_end(behind: bytes) -> None:
+    async def app(call: Call) -> None:
+        await echo(call)
+
+    async with serving(app) as site:
+        async with talking(site) as (reader, writer):
+            writer.write(CHUNKED + b"3\r\nabc\r\n0\r\n")
+            writer.write(behind)
+            with suppress(ConnectionResetError):
+                assert b" 400 " in await reader.read()
+        assert await site.ask(closing(CHUNKED) + b"3\r\nabc\r\n" * 200_000 + b"0\r\nx: y\r\n\r\n") != b""
+
+    assert len(site.ended) == 2
+
+
 async def test_no_refusal_is_written_into_an_answer_that_has_begun() -> None:
     async def app(call: Call) -> None:
         await call.send(start())

@@ -22,7 +22,8 @@ from llmgateway.answering.request import Request
 _HELD_BYTES = 64 * 1024
 # Nor of more requests than this, until some of them are answered; one read may bring thousands.
 _MOST_WAITING = 16
-# Of a head that is not at its end: what one read brings, 256 KB, and more than any client sends.
+# Of a head that is not at its end, or of what is behind a body: what one read brings, 256 KB, and more than any client
+# sends.
 _MOST_HEAD_BYTES = 320 * 1024
 # After so many heads that are not like the one before, no more are kept to compare with.
 _MOST_UNLIKE = 8
@@ -148,7 +149,7 @@ class Protocol(asyncio.Protocol):
         except HttpParserError:
             self._refuse()
         else:
-            if self._is_in_head:
+            if self._is_in_head or (self.newest is not None and not self.newest.is_whole):
                 self._head_bytes += len(data)
                 if self._head_bytes > _MOST_HEAD_BYTES:
                     self._refuse()
@@ -270,6 +271,7 @@ class Protocol(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body, unless its request is answered already."""
+        self._head_bytes = 0
         request = self.newest
         if request is None or request.is_over:
             return
