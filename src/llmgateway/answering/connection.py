@@ -67,7 +67,7 @@ class Protocol(asyncio.Protocol):
         self._is_in_head = False
         self._head_bytes = 0
         # What the parser made of the last head.
-        self._parsed: tuple[Scope, list[Header]] | None = None
+        self._parsed: tuple[dict[str, Any], list[Header]] | None = None
         # The head of the request before, with all that is known of it, if the next bytes may be another one like it.
         self._repeated: Repeated | None = None
         self._unlike = 0
@@ -154,7 +154,7 @@ class Protocol(asyncio.Protocol):
                 if self._head_bytes > _MOST_HEAD_BYTES:
                     self._refuse()
 
-    def _kept(self, data: bytes, scope: Scope, headers: list[Header]) -> Repeated | None:
+    def _kept(self, data: bytes, scope: dict[str, Any], headers: list[Header]) -> Repeated | None:
         """Give the head of a request that began with these bytes, if the client's next one may begin as it does."""
         request = self.newest
         if request is None or not request.keep_alive or self._unlike >= _MOST_UNLIKE:
@@ -228,7 +228,7 @@ class Protocol(asyncio.Protocol):
         url = parse_url(self._url)
         raw_path: bytes = url.path
         path = raw_path.decode("ascii")
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
@@ -244,14 +244,15 @@ class Protocol(asyncio.Protocol):
         self._parsed = scope, headers
         self._begin(scope, headers, keep_alive=version != "1.0" and parser.should_keep_alive())
 
-    def _begin(self, scope: Scope, headers: list[Header], *, keep_alive: bool) -> Request:
+    def _begin(self, scope: dict[str, Any], headers: list[Header], *, keep_alive: bool) -> Request:
         """Have a request answered, once those before it are."""
         named = dict(headers)
         self.newest = request = Request(self, scope["method"], scope["http_version"], named)
         request.keep_alive = keep_alive
-        # `piece` takes a stream's pieces past all that looks at messages.
-        own = {"headers": headers, "named_headers": named, "piece": request.piece, "request": request}
-        scope = {**scope, **own}
+        scope = scope.copy()
+        scope["headers"], scope["named_headers"], scope["request"] = headers, named, request
+        # Takes a stream's pieces past all that looks at messages.
+        scope["piece"] = request.piece
         if self._is_answering():
             self._waiting.append((request, scope))
             if len(self._waiting) >= _MOST_WAITING:

@@ -1,9 +1,7 @@
 """Requests of one client on one connection: their heads are alike but for the body's length, and parsed once."""
 
 import re
-from typing import NamedTuple, Self
-
-from starlette.types import Scope
+from typing import Any, NamedTuple, Self
 
 from llmgateway.answering.head import Header
 
@@ -26,12 +24,12 @@ class Repeated(NamedTuple):
 
     before: bytes
     after: bytes
-    scope: Scope
+    scope: dict[str, Any]
     headers: list[Header]
     length_at: int
 
     @classmethod
-    def of(cls, data: bytes, body_bytes: int, scope: Scope, headers: list[Header]) -> Self | None:
+    def of(cls, data: bytes, body_bytes: int, scope: dict[str, Any], headers: list[Header]) -> Self | None:
         """Keep the head of a request.
 
         Args:
