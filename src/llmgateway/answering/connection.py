@@ -22,8 +22,7 @@ from llmgateway.answering.request import Request
 _HELD_BYTES = 64 * 1024
 # Nor of more requests than this, until some of them are answered; one read may bring thousands.
 _MOST_WAITING = 16
-# Of a head that is not at its end, or of what is behind a body: what one read brings, 256 KB, and more than any client
-# sends.
+# Of a head, or of what is behind a body, without its end: what one read brings, and more than any client sends.
 _MOST_HEAD_BYTES = 320 * 1024
 # After so many heads that are not like the one before, no more are kept to compare with.
 _MOST_UNLIKE = 8

@@ -78,7 +78,7 @@ class Auth:
         if self._anyone:
             return True
         bearer = headers.get(b"authorization", b"")
-        if bearer[:7] != b"Bearer " or len(headers) != len(scope["headers"]) or shows_another(headers):
+        if not bearer.startswith(b"Bearer ") or len(headers) != len(scope["headers"]) or shows_another(headers):
             return False
         caller = self._identify.at_once(bearer[7:])
         if caller is None:
