@@ -71,6 +71,14 @@ def test_invalid_utf8_is_a_broken_line(tmp_path: Path) -> None:
     assert (len(batch.broken), len(batch.entries)) == (1, 1)
 
 
+def test_what_is_wrong_with_some_lines_costs_no_other_and_no_order(tmp_path: Path) -> None:
+    odd = b'{"id": 5}\n', b"\n", line(2, requested_model="a\0b"), b'{"id":"req_' + line(3)
+    batch = written(tmp_path, line(1), *odd, line(4), line(5)).read(100)
+
+    assert [each.at_us % 10 for each in batch.entries] == [1, 2, 4, 5]
+    assert batch.broken == [odd[0], odd[3]]
+
+
 def test_files_are_for_this_user_alone(tmp_path: Path) -> None:
     segment = written(tmp_path, b"broken\n")
     segment.set_aside([b"broken\n", b"{}"])

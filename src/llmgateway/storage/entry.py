@@ -24,7 +24,7 @@ class AttemptEntry(Struct, omit_defaults=True, gc=False):
     ttft_ms: float | None = None
 
 
-class LedgerEntry(Struct, omit_defaults=True):
+class LedgerEntry(Struct, omit_defaults=True, gc=False):
     """One exchange as it is kept; its fields are the table's columns.
 
     Args:

@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +23,7 @@ _BROKEN = ".broken"
 _MOST_ADOPTED = 64  # at a time: each is an open file
 # No entry is nearly as long: what is longer has lost its newlines, and must not fill the memory.
 _LONGEST_LINE_BYTES = 1024 * 1024
+_ZERO = b"\\u0000"  # PostgreSQL's text cannot hold it
 _DECODER = msgspec.json.Decoder(LedgerEntry)
 
 
@@ -70,15 +73,20 @@ class Segment:
         Raises:
             OSError: The disk gives it no longer.
         """
-        batch = Batch(self.shipped_bytes, [], [])
         with self._from(self.shipped_bytes) as content:
-            for _ in range(most):
-                line = content.readline(_LONGEST_LINE_BYTES)
-                _take(line, batch)
-                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE_BYTES:
-                    batch.last = True
-                    break
-            batch.end_bytes = content.tell()
+            lines = list(islice(iter(partial(content.readline, _LONGEST_LINE_BYTES), b""), most))
+            batch = Batch(content.tell(), [], [])
+        batch.last = len(lines) < most or not (lines[-1].endswith(b"\n") or len(lines[-1]) >= _LONGEST_LINE_BYTES)
+        text = b"".join(lines)
+        try:
+            if text.find(_ZERO) < 0:
+                # All of them in one step: nearly always none is broken, and each by itself takes twice as long.
+                batch.entries = _DECODER.decode_lines(text)
+                return batch
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # which of them is found out below
+        for line in lines:
+            _take(line, batch)
         return batch
 
     def set_aside(self, lines: list[bytes]) -> None:
@@ -175,10 +183,8 @@ def _adopt(path: Path) -> Segment | None:
 def _take(line: bytes, batch: Batch) -> None:
     if not line.strip():
         return
-    if b"\\u0000" in line:
-        line = line.replace(b"\\u0000", b"\\ufffd")  # PostgreSQL's text cannot hold it
     try:
-        batch.entries.append(_DECODER.decode(line))
+        batch.entries.append(_DECODER.decode(line.replace(_ZERO, b"\\ufffd")))
     except (msgspec.DecodeError, UnicodeDecodeError):
         if line.endswith(b"\n") or len(line) >= _LONGEST_LINE_BYTES:
             batch.broken.append(line)
