@@ -21,6 +21,17 @@ def test_file_that_cannot_be_made_says_whose_fault_it_is(tmp_path: Path) -> None
         open_engine(Address(path=tmp_path / "file" / "llmgateway.db"))
 
 
+async def test_sqlite_is_given_what_is_unknown_as_null_and_yes_as_a_number(tmp_path: Path) -> None:
+    database = open_engine(locate(None, tmp_path))
+    values = {"unknown": None, "yes": True, "no": False}
+    asked = text("SELECT :unknown, typeof(:unknown), :yes, typeof(:yes), :no, typeof(:no)").bindparams(**values)
+
+    try:
+        assert [tuple(row) for row in await database.rows(asked)] == [(None, "null", 1, "integer", 0, "integer")]
+    finally:
+        await database.close()
+
+
 @pytest.mark.usefixtures("storage")
 async def test_a_change_of_many_statements_is_made_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
     database = open_engine(locate(url, tmp_path))
