@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import structs
-from sqlalchemy import String, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, String, delete, select
 
 from llmgateway.storage.database import Database
 from llmgateway.storage.entry import AttemptEntry, LedgerEntry
@@ -21,6 +20,7 @@ Refused = Callable[[str, str], object]
 _ATTEMPTS = COLUMNS.index("attempts")
 _TEXTS = [at for at, column in enumerate(ledger.c) if isinstance(column.type, String)]
 _texts_of = itemgetter(*_TEXTS)
+_id_of = itemgetter(0)
 _MOST_ROWS = 500  # of one statement: the write lock of SQLite is held for some milliseconds only
 _ROWS_TOGETHER = 100
 _LARGEST = 2**63 - 1
@@ -35,9 +35,8 @@ async def insert(database: Database, entries: Sequence[LedgerEntry], refused: Re
     The rows go in the order of their ids: two writers that meet in the same ones wait for each other, but never
     in a circle.
     """
-    rows = sorted(map(row_of, entries), key=_id)
-    for start in range(0, len(rows), _MOST_ROWS):
-        await _insert(database, rows[start : start + _MOST_ROWS], refused)
+    for start in range(0, len(entries), _MOST_ROWS):
+        await _insert(database, sorted(map(row_of, entries[start : start + _MOST_ROWS]), key=_id_of), refused)
 
 
 async def _insert(database: Database, rows: list[Row], refused: Refused) -> None:
@@ -60,22 +59,20 @@ async def _insert(database: Database, rows: list[Row], refused: Refused) -> None
 
 
 async def _write(database: Database, rows: list[Row]) -> None:
-    insert = _insert_postgresql if database.address.path is None else _insert_sqlite
-    await database.write(lambda connection: insert(connection, rows))
+    if database.address.path is None:
+        await database.write(lambda connection: connection.exec_driver_sql(_INSERT_POSTGRESQL, rows))
+    else:
+        await database.change(lambda connection: _insert_sqlite(connection, rows))
 
 
-async def _insert_postgresql(connection: AsyncConnection, rows: list[Row]) -> None:
-    await connection.exec_driver_sql(_INSERT_POSTGRESQL, rows)
-
-
-async def _insert_sqlite(connection: AsyncConnection, rows: list[Row]) -> None:
+def _insert_sqlite(connection: Connection, rows: list[Row]) -> None:
     # Many rows in one statement: sqlite3 gives the interpreter away and takes it back for each.
     whole = len(rows) - len(rows) % _ROWS_TOGETHER
     for start in range(0, whole, _ROWS_TOGETHER):
         together = tuple(chain.from_iterable(rows[start : start + _ROWS_TOGETHER]))
-        await connection.exec_driver_sql(_INSERT_TOGETHER, together)
+        connection.exec_driver_sql(_INSERT_TOGETHER, together)
     if rest := rows[whole:]:
-        await connection.exec_driver_sql(_INSERT_SQLITE, rest)
+        connection.exec_driver_sql(_INSERT_SQLITE, rest)
 
 
 def _statement(values: str) -> str:
@@ -90,17 +87,12 @@ _INSERT_POSTGRESQL = _statement(f"({', '.join(f'${number}' for number in range(1
 
 def row_of(entry: LedgerEntry) -> Row:
     """Make the row, bounded whatever the entry holds."""
-    row = structs.astuple(entry)
+    row = list(structs.astuple(entry))
     # Together they are short in nearly all cases: one look instead of sixteen.
     if len("".join(filter(None, _texts_of(row)))) > LONGEST:
-        row = tuple(value[:LONGEST] if at in _TEXTS and value else value for at, value in enumerate(row))
-    attempts = _JSON.encode(entry.attempts).decode() if entry.attempts else "[]"
-    return (*row[:_ATTEMPTS], attempts, *row[_ATTEMPTS + 1 :])
-
-
-def _id(row: Row) -> str:
-    entry_id: str = row[0]
-    return entry_id
+        row = [value[:LONGEST] if at in _TEXTS and value else value for at, value in enumerate(row)]
+    row[_ATTEMPTS] = _JSON.encode(entry.attempts).decode() if entry.attempts else "[]"
+    return tuple(row)
 
 
 def _clean(row: Row) -> Row:
