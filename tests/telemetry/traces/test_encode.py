@@ -1,10 +1,11 @@
 """Spans as OTLP's protobuf, held against the classes that collectors read them with."""
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from llmgateway.telemetry.traces.encode import encode
-from llmgateway.telemetry.traces.span import CLIENT, Attributes, Span, SpanEvent
+from llmgateway.telemetry.traces.span import CLIENT, Attributes, Span, SpanEvent, Value
 from tests.upstreams.otlp import attributes
 
 
@@ -73,3 +74,27 @@ def test_a_span_never_ends_before_it_begins() -> None:
     read = ExportTraceServiceRequest.FromString(encode([span(ended_ns=1)], {}))
 
     assert read.resource_spans[0].scope_spans[0].spans[0].end_time_unix_nano == 1_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 1, 127, 128, 2**14, 2**31, 2**63 - 1, -1, -(2**63)),
+        *("", "x" * 63, "x" * 126, "x" * 127, "x" * 128, "x" * 20_000, "ä€😀"),
+        *(False, 0.0, -1.5e300, [], [""], ["x" * 200]),
+    ],
+)
+def test_each_value_is_written_as_the_library_of_protobuf_writes_it(value: Value) -> None:
+    written = encode([span(attributes={"given": value}, state="a=b")], {"service.version": "1.2"})
+    read = ExportTraceServiceRequest.FromString(written)
+
+    assert attributes(read.resource_spans[0].scope_spans[0].spans[0].attributes) == {"given": value}
+    assert read.SerializeToString() == written
+
+
+@pytest.mark.parametrize(
+    "more", [{"started_ns": 2**64}, {"attributes": {"given": 2**63}}, {"attributes": {"n": -(2**64)}}]
+)
+def test_what_it_cannot_hold_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        encode([span(**more)], {})

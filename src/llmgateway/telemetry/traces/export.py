@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from llmgateway.exchange import Exchange, Header, Trace
 from llmgateway.telemetry.traces.context import begin
+from llmgateway.telemetry.traces.encode import encode
 from llmgateway.telemetry.traces.otlp_settings import OTLP, Collector
 from llmgateway.telemetry.traces.sampling import SAMPLERS
 from llmgateway.telemetry.traces.sending import NotSentError, Sender, sender
@@ -140,8 +141,6 @@ class _Exporting:
             self._sender.close()
 
     def _export(self, spans: list[Span]) -> None:
-        from llmgateway.telemetry.traces.encode import encode  # noqa: PLC0415  protobuf takes its time to load
-
         try:
             refused = self._send(encode(spans, self._otlp.resource))
         except NotSentError as error:
