@@ -68,7 +68,7 @@ class LineSink:
                 return
             told = [_JSON.encode({"event": "log_lines_dropped", "level": "warning", "count": lost})] if lost else []
             try:
-                self._stream.write(b"\n".join([*lines, *told]) + b"\n")
+                self._stream.write(b"\n".join([*lines, *told, b""]))
                 self._stream.flush()
             except OSError:
                 self._dropped += lost + len(lines)

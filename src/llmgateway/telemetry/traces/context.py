@@ -46,10 +46,10 @@ def begin(headers: Sequence[Header], sampler: Sampler) -> Trace:
     Args:
         headers: With lower-case names, as ASGI gives them.
     """
-    if not TRACE_HEADERS.isdisjoint(map(_name_of, headers)):
+    if headers and not TRACE_HEADERS.isdisjoint(map(_name_of, headers)):
         return _continued([header for header in headers if header[0] in TRACE_HEADERS], sampler)
     trace_id = random.getrandbits(128) or 1
-    return Trace(trace_id, random.getrandbits(64) or 1, 0, sampler.keeps(trace_id, parent_sampled=None))
+    return Trace(trace_id, random.getrandbits(64) or 1, 0, sampler.keeps(trace_id, None))
 
 
 def _continued(headers: list[Header], sampler: Sampler) -> Trace:
@@ -60,7 +60,7 @@ def _continued(headers: list[Header], sampler: Sampler) -> Trace:
         trace = begin((), sampler)
     else:
         trace_id, parent_id, parent_sampled = parent
-        sampled = sampler.keeps(trace_id, parent_sampled=parent_sampled)
+        sampled = sampler.keeps(trace_id, parent_sampled)
         trace = Trace(trace_id, new_span_id(), parent_id, sampled, parent_sampled=parent_sampled)
     if len(headers) > len(parents):
         # A state without its trace is nobody's.

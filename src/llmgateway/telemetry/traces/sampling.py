@@ -1,11 +1,11 @@
 """Which traces are kept: OpenTelemetry's six samplers, decided before anything is made for a trace."""
 
-from typing import NamedTuple
+from msgspec import Struct, structs
 
 _LOW_64_BITS = (1 << 64) - 1
 
 
-class Sampler(NamedTuple):
+class Sampler(Struct, frozen=True):
     """How it is decided.
 
     Args:
@@ -19,9 +19,9 @@ class Sampler(NamedTuple):
 
     def of(self, ratio: float) -> "Sampler":
         """Keep this share of the traces, 0 to 1."""
-        return self._replace(bound=round(ratio * (1 << 64)))
+        return structs.replace(self, bound=round(ratio * (1 << 64)))
 
-    def keeps(self, trace_id: int, *, parent_sampled: bool | None) -> bool:
+    def keeps(self, trace_id: int, parent_sampled: bool | None) -> bool:
         """Decide for one trace.
 
         Args:
