@@ -270,7 +270,7 @@ class Exchange(Struct):
     min_security: SecurityLevel | None = None  # gateway/layers/sensitivity: no provider below it may see this call
     only_models: tuple[str, ...] = ()  # gateway/layers/sensitivity: no other may see this call; empty is all
     cache_key: str | None = None  # gateway/layers/cache: where its answer is kept; `None` is not at all
-    cached: bytes | None = None  # gateway/layers/limits, which reads it in its own round trip
+    cached: object = None  # gateway/layers/limits, which reads it in its own round trip; bytes, or the answer itself
     claimed: bytes | None = None  # gateway/layers/limits: who asks this for all processes, when nothing was kept
     cache_status: str = "BYPASS"  # gateway/layers/cache
     cache_type: str | None = None  # gateway/layers/cache: `exact` or `semantic`, of a hit

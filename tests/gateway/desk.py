@@ -54,7 +54,7 @@ class Answers:
     async def send(self, exchange: Exchange, call: Call) -> Reply:
         self.calls += 1
         self.chosen.append(exchange.choice)
-        if exchange.cached is not None:
+        if isinstance(exchange.cached, bytes):
             return Complete(exchange.cached)
         exchange.attempts.append(Attempt(_chosen(exchange), 0.0, outcome=self.outcome))
         if self.held is not None:

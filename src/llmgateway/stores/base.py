@@ -203,6 +203,19 @@ class Standing(Struct):
     spent_nusd: Sequence[int | None] = ()
 
 
+class Ready(Protocol):
+    """A value that stays the object it is where no other process reads it. Nobody changes it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        ...
+
+    def packed(self) -> bytes:
+        """Write it down, for whoever reads bytes."""
+        ...
+
+
 class ValuesStatus(Struct):
     """What is kept: by everyone who shares the store, where that can be told."""
 

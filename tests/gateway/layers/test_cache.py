@@ -12,7 +12,7 @@ from llmgateway.caller import CacheAsk, Caller
 from llmgateway.catalog.model import Model
 from llmgateway.errors import UpstreamError
 from llmgateway.exchange import Call, Complete, Exchange, Reply, Streamed, Usage
-from llmgateway.gateway.answers.entry import unpack
+from llmgateway.gateway.answers.entry import Kept, unpack
 from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.cache import Cache
@@ -82,7 +82,7 @@ class World:
     async def ask(self, call: Call = ASKED, **exchange: Any) -> tuple[Exchange, bytes | list[bytes]]:
         """Ask as the limits would have it: what is kept is read beforehand."""
         asked = Exchange(**{"model": MODEL, "cache_key": KEY, **exchange})
-        asked.cached = self.values.look(KEY)
+        asked.cached = self.values.find(KEY)
         try:
             reply = await self.cache.send(asked, call)
             if isinstance(reply, Complete):
@@ -107,6 +107,39 @@ async def test_the_second_time_nobody_is_asked() -> None:
     assert (exchange.provider, exchange.upstream_model, exchange.usage) == ("main", "gpt-4o", None)
     assert exchange.cached is None
     assert (world.tally.hits, world.tally.misses, world.tally.stored) == (1, 1, 1)
+
+
+async def test_a_short_answer_is_kept_unpacked_and_read_as_bytes_all_the_same() -> None:
+    world = World()
+    await world.ask()
+    kept, packed = world.values.find(KEY), world.values.look(KEY)
+    assert isinstance(kept, Kept)
+    assert packed is not None
+    assert kept.body == body()
+    assert unpack(packed) == kept
+
+    # As a store that other processes share gives it.
+    exchange = Exchange(model=MODEL, cache_key=KEY, cached=packed)
+    reply = await world.cache.send(exchange, ASKED)
+
+    assert isinstance(reply, Complete)
+    assert (reply.body, exchange.cache_status, world.upstream.asked) == (body(), "HIT", 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "call"),
+    [
+        (lambda: Complete(body("Paris " * 1000)), ASKED),
+        (lambda: Streamed(stream(chunk("Paris"), chunk(None, "stop"), DONE)), ASKED_STREAM),
+    ],
+)
+async def test_long_answers_and_streams_are_kept_packed(answer: Callable[[], Reply], call: Call) -> None:
+    world = World(Upstream(answer))
+    _, first = await world.ask(call)
+
+    assert isinstance(world.values.find(KEY), bytes)
+    assert (await world.ask(call))[1] == first
+    assert world.upstream.asked == 1
 
 
 async def test_a_call_without_a_key_passes_by() -> None:

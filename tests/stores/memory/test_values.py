@@ -29,6 +29,39 @@ async def test_the_least_used_answers_go_first(clock: Clock) -> None:
     assert (await values.status()).evictions == 1
 
 
+class Thing:
+    """Kept as it is."""
+
+    size_bytes = 1000
+
+    def packed(self) -> bytes:
+        return b"packed"
+
+
+async def test_an_object_stays_what_it_is_and_others_read_bytes(clock: Clock) -> None:
+    values, thing = MemoryValues(clock=clock), Thing()
+    values.put("answer:1", thing, 60.0, ["model:m"])
+
+    assert values.find("answer:1") is thing
+    assert (values.look("answer:1"), await values.get("answer:1")) == (b"packed", b"packed")
+    assert (await values.status()).size_bytes > 1000
+    assert await values.clear(["model:m"]) == 1
+    assert values.find("answer:1") is None
+
+    values.put("answer:1", thing, 60.0)
+    clock.now_s += 60
+    assert (values.find("answer:1"), len(values)) == (None, 0)
+
+
+async def test_any_number_of_objects_stays_within_the_bound() -> None:
+    values = MemoryValues(max_bytes=100_000, max_entries=10_000)
+    for number in range(1000):
+        values.put(f"answer:{number}", Thing(), 60.0)
+
+    assert 30 < len(values) < 100
+    assert (await values.status()).size_bytes <= 100_000
+
+
 async def test_pitfall_052_any_number_of_answers_stays_within_the_bound() -> None:
     values = MemoryValues(max_bytes=1_000_000, max_entries=10_000)
     for number in range(20_000):

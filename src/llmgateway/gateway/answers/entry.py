@@ -12,6 +12,9 @@ MOST_BYTES = 8 * 1024 * 1024
 # Above this size packing and unpacking belong into a thread: compression takes about ten milliseconds a megabyte.
 LARGE_BYTES = 64 * 1024
 _COMPRESS_FROM_BYTES = 1024
+# Up to this size a whole answer is not packed where no other process reads it: that would take more time than the
+# memory is worth which it saves, half of it at best.
+_READY_BYTES = 4096
 # The first byte says how to read the rest, and a gateway of another version finds nothing rather than something else.
 _PLAIN, _COMPRESSED = b"\x01", b"\x02"
 _HEAD_BYTES = 5
@@ -42,6 +45,15 @@ class Kept(Struct, array_like=True, gc=False):
     def size_bytes(self) -> int:
         """About how much memory it takes."""
         return sum(map(len, self.chunks)) if self.chunks else len(self.body)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is as good unpacked."""
+        return not self.chunks and len(self.body) <= _READY_BYTES
+
+    def packed(self) -> bytes:
+        """Write it down."""
+        return pack(self)
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode

@@ -25,17 +25,25 @@ async def give(exchange: Exchange, call: Call, kept: Kept, status: str, cache_ty
         cache_type: Of a hit: `exact` or `semantic`.
     """
     if kept.body and not call.stream:
-        reply: Reply | None = Complete(kept.body, model=kept.model)
-    else:
-        reply = await _in_form(call, kept)
-        if reply is None:
-            return None
+        return give_whole(exchange, kept, status, cache_type)
+    reply = await _in_form(call, kept)
+    if reply is not None:
+        _note(exchange, kept, status, cache_type)
+    return reply
+
+
+def give_whole(exchange: Exchange, kept: Kept, status: str, cache_type: str | None) -> Complete:
+    """Answer a call for a whole answer with the one that was kept."""
+    _note(exchange, kept, status, cache_type)
+    return Complete(kept.body, model=kept.model)
+
+
+def _note(exchange: Exchange, kept: Kept, status: str, cache_type: str | None) -> None:
     exchange.cache_status, exchange.cache_type = status, cache_type
     exchange.provider, exchange.upstream_model = kept.provider, kept.upstream_model
     exchange.usage, exchange.cost_usd = None, 0.0
     if cache_type is not None:
         exchange.note(Event("cache_hit", time.perf_counter(), {"type": cache_type}))
-    return reply
 
 
 async def _in_form(call: Call, kept: Kept) -> Reply | None:

@@ -9,11 +9,12 @@ from msgspec import Struct
 from llmgateway.exchange import Call, Exchange, Reply, Streamed
 from llmgateway.gateway.answers.collect import CollectedChunks, is_whole, is_whole_stream
 from llmgateway.gateway.answers.entry import LARGE_BYTES, MOST_BYTES, Kept, pack, unpack
-from llmgateway.gateway.answers.give import give
+from llmgateway.gateway.answers.give import give, give_whole
 from llmgateway.gateway.cache_admin import Tally, name_tag, tags_of
 from llmgateway.gateway.coalescing import Flights, Lead
 from llmgateway.gateway.target import Answering, Target
 from llmgateway.stores.base import Values
+from llmgateway.stores.memory.values import MemoryValues
 
 
 class Cache:
@@ -36,6 +37,8 @@ class Cache:
     ) -> None:
         self._target = target
         self._values = values
+        # Where no other process reads them, short answers are kept as they are.
+        self._memory = values if isinstance(values, MemoryValues) else None
         self._flights = flights
         self._tally = tally
         self._ttl_s = ttl_s
@@ -53,10 +56,14 @@ class Cache:
         lead = self._flights.lead(key)
         return self._together(exchange, call, key) if lead is None else self._ask(exchange, call, key, lead)
 
-    async def _give(self, exchange: Exchange, call: Call, key: str, value: bytes) -> Reply:
+    async def _give(self, exchange: Exchange, call: Call, key: str, value: object) -> Reply:
         """Give what was kept; ask when it cannot be read, or not be had in the form that is asked for."""
-        kept = unpack(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack, value)
-        reply = None if kept is None else await give(exchange, call, kept, "HIT", "exact")
+        kept = value if isinstance(value, Kept) else await _read(value)
+        reply: Reply | None = None
+        if kept is not None and kept.body and not call.stream:
+            reply = give_whole(exchange, kept, "HIT", "exact")
+        elif kept is not None:
+            reply = await give(exchange, call, kept, "HIT", "exact")
         if reply is None:
             return await self._together(exchange, call, key)
         self._tally.hits += 1
@@ -107,6 +114,8 @@ class Cache:
         lead.land(kept)
         if exchange.cache_status != "MISS" or (exchange.events and _has_stood_in(exchange)):
             lead.done(kept=False)
+        elif self._memory is not None and kept.is_short:
+            self._put(exchange, call, key, lead, kept)
         elif kept.size_bytes <= LARGE_BYTES:
             self._put(exchange, call, key, lead, pack(kept))
         else:
@@ -119,7 +128,7 @@ class Cache:
         else:
             lead.done(kept=False)
 
-    def _put(self, exchange: Exchange, call: Call, key: str, lead: Lead, packed: bytes) -> None:
+    def _put(self, exchange: Exchange, call: Call, key: str, lead: Lead, value: bytes | Kept) -> None:
         """Put an answer where it is found, for as long as the client, its model or the setting says."""
         model, ask = exchange.model, exchange.cache_ask
         ttl_s = None if ask is None else ask.ttl_s
@@ -129,7 +138,11 @@ class Cache:
         whose = tags_of(
             user=call.user, model=name, organization_id=exchange.organization, key_id=exchange.caller.key_id
         )
-        self._values.put(key, packed, ttl_s, (*whose, name_tag(call.user, name, key)))
+        tags = (*whose, name_tag(call.user, name, key))
+        if isinstance(value, bytes):
+            self._values.put(key, value, ttl_s, tags)
+        elif self._memory is not None:
+            self._memory.put(key, value, ttl_s, tags)
         self._tally.stored += 1
         lead.done(kept=True)
 
@@ -161,6 +174,12 @@ class _Keeping(Struct, eq=False):
 
     def left(self) -> None:
         self.lead.leave()
+
+
+async def _read(value: object) -> Kept | None:
+    if not isinstance(value, bytes):
+        return None
+    return unpack(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack, value)
 
 
 def _kept(exchange: Exchange, reply: Reply, *, body: bytes = b"", chunks: tuple[bytes, ...] = ()) -> Kept:

@@ -123,7 +123,6 @@ class Limits:
         exchange.leave = partial(self._leave_for, exchange, ask)
         if rules is NO_RULES and not choices:
             return self._target.send(exchange, call) if exchange.cache_key is None else self._send_read(exchange, call)
-
         return self._send_ask(exchange, call, ask)
 
     def _send_ask(self, exchange: Exchange, call: Call, ask: Ask) -> Answering:
@@ -131,9 +130,8 @@ class Limits:
             return self._send_asked(exchange, call, ask)
         decision = self._memory.reserve_now(ask)
         key, cache_ask = exchange.cache_key, exchange.cache_ask
-        if key is not None:
-            reads = cache_ask is None or not cache_ask.no_cache
-            exchange.cached = self._memory.values.look(key) if reads else None
+        if key is not None and (cache_ask is None or not cache_ask.no_cache):
+            exchange.cached = self._memory.values.find(key)
         if not decision.allowed:
             return self._send_again(exchange, call, ask, decision)
         if purses := ask.rules.purses:
@@ -160,6 +158,9 @@ class Limits:
         """Read the kept answer where nothing is counted."""
         values, (key, claim) = self._store.values, self._wanted(exchange)
         if key is None:
+            return
+        if self._memory is not None:
+            exchange.cached = self._memory.values.find(key)
             return
         try:
             _note(exchange, await (values.get(key) if claim is None else values.get_or_claim(key, claim)))

@@ -12,18 +12,20 @@ from itertools import islice
 
 from msgspec import Struct
 
-from llmgateway.stores.base import Claim, Held, ValuesStatus
+from llmgateway.stores.base import Claim, Held, Ready, ValuesStatus
 
 ANSWERS = "answer:"
 NAME = "name:"
 # What an entry takes beside its bytes: objects, and its place in the table.
 _ENTRY_BYTES = 400
+# And what the parts of an object take beside theirs.
+_READY_BYTES = 400
 _SWEEP = 500
 _LOOKED_AT_ONCE = 500
 
 
 class _Entry(Struct, gc=False):
-    value: bytes
+    value: bytes | Ready
     until: float
     since: float
     size_bytes: int
@@ -51,11 +53,12 @@ class _Shelf:
         self.entries.move_to_end(key)
         return entry
 
-    def put(self, key: str, value: bytes, ttl_s: float, now: float, tags: tuple[str, ...] = ()) -> None:
+    def put(self, key: str, value: bytes | Ready, ttl_s: float, now: float, tags: tuple[str, ...] = ()) -> None:
         entries = self.entries
         if key in entries:
             self.remove(key)
-        size_bytes = _ENTRY_BYTES + len(key) + len(value) + sum(map(len, tags))
+        value_bytes = len(value) if isinstance(value, bytes) else _READY_BYTES + value.size_bytes
+        size_bytes = _ENTRY_BYTES + len(key) + value_bytes + sum(map(len, tags))
         if size_bytes > self.max_bytes:
             return  # it would push out all others, and itself
         entries[key] = _Entry(value, now + ttl_s, now, size_bytes, tags)
@@ -113,6 +116,11 @@ class MemoryValues:
 
     def look(self, key: str) -> bytes | None:
         """Read a value, without waiting."""
+        found = self.find(key)
+        return found if found is None or isinstance(found, bytes) else found.packed()
+
+    def find(self, key: str) -> bytes | Ready | None:
+        """Read a value as it is kept, without waiting."""
         shelf = self._answers if key.startswith(ANSWERS) else self._others
         if key not in shelf.entries:
             shelf = self._claims  # a key is on one shelf at most
@@ -131,7 +139,7 @@ class MemoryValues:
             holder = claim.holder
         return Held(holder)
 
-    def put(self, key: str, value: bytes, ttl_s: float, tags: Sequence[str] = ()) -> None:
+    def put(self, key: str, value: bytes | Ready, ttl_s: float, tags: Sequence[str] = ()) -> None:
         if key in self._claims.entries:
             self._claims.remove(key)
         shelf = self._answers if key.startswith(ANSWERS) else self._others
