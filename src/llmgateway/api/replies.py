@@ -9,7 +9,7 @@ from typing import Self, cast
 from starlette.types import Send
 
 from llmgateway.errors import GatewayError, InvalidRequestError
-from llmgateway.exchange import Complete, Exchange, Streamed
+from llmgateway.exchange import Complete, Exchange, Header, Streamed
 from llmgateway.outgoing import WHOLE
 from llmgateway.wire.errors import error_event
 from llmgateway.wire.sse import COMMENT, ENDS
@@ -42,18 +42,21 @@ class _Over:
 _OVER = _Over()
 
 
-async def send_complete(exchange: Exchange, reply: Complete, send: Send) -> None:
-    """Write a whole answer."""
+def send_complete(exchange: Exchange, reply: Complete, send: Send) -> Awaitable[None]:
+    """Write a whole answer; give what is to be waited for."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(reply.body)),
         *exchange.headers(),
     ]
     if getattr(send, "takes_whole", False):
-        await send({"type": WHOLE, "status": 200, "headers": headers, "body": reply.body})
-        return
+        return send({"type": WHOLE, "status": 200, "headers": headers, "body": reply.body})
+    return _send_in_two(headers, reply.body, send)
+
+
+async def _send_in_two(headers: list[Header], body: bytes, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": body})
 
 
 class EventStream:
