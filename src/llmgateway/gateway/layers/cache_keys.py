@@ -26,6 +26,7 @@ _MOST_MODELS = 1024
 # Fields that say nothing of the answer.
 _SILENT = frozenset({"user", "metadata", "stream"})
 _NULL = b"null"
+_ZERO = msgspec.Raw(b"0")
 _MAY_BE_ZERO = re.compile(rb'"temperature"(?!\s*:\s*[0-9.]*[1-9])')
 _FIELDS = msgspec.json.Decoder(Fields)
 # Sorted names, each value as it came: one text for one set of fields, and never the same for two.
@@ -170,7 +171,7 @@ def _is_zero(given: msgspec.Raw | None) -> bool:
     if given is None:
         return False
     try:
-        return float(bytes(given)) == 0
+        return given == _ZERO or float(bytes(given)) == 0
     except ValueError:
         return False
 
