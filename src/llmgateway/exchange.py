@@ -16,6 +16,7 @@ from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
 from llmgateway.headers import usd, who_answered
 from llmgateway.ids import new_id
+from llmgateway.wire.codec import TopFields
 
 Operation = Literal["chat", "completion", "embedding"]
 Header = tuple[bytes, bytes]
@@ -36,6 +37,7 @@ class Call(Struct, frozen=True):
         max_tokens: The longest answer that the client wants; `None` when it does not say.
         n: How many answers it wants.
         needs: What a deployment must be able to do for it, such as `vision` and `tools`.
+        fields: The body's fields, found once; only where the body is long.
         trace_headers: W3C trace context for the upstream, when a setting says that it may know it.
     """
 
@@ -48,6 +50,7 @@ class Call(Struct, frozen=True):
     max_tokens: int | None = None
     n: int = 1
     needs: frozenset[str] = NO_NEEDS
+    fields: TopFields | None = None
     trace_headers: tuple[tuple[str, str], ...] = ()
 
 

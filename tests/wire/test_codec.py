@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from llmgateway.errors import InvalidJSONError, InvalidRequestError
 from llmgateway.wire import codec
-from llmgateway.wire.codec import decode, holds, places
+from llmgateway.wire.codec import TopFields, decode, holds, places
 from llmgateway.wire.requests import read_chat, read_completion, read_embedding
 
 
@@ -177,3 +177,22 @@ def test_a_mark_is_found_wherever_the_parts_are_cut(before: int, after: int, par
         assert holds(body, mark)
         assert not holds(body, mark + b"!")
         assert not holds(b"", mark)
+
+
+def test_a_bodys_fields_are_found_once_for_all() -> None:
+    body, known = b'{"model": "a", "n": 1, "n": [2]}', TopFields()
+
+    one, other = known.of(body), known.of(body)
+
+    assert {name: bytes(value) for name, value in one.items()} == {"model": b'"a"', "n": b"[2]"}
+    assert all(one[name] is other[name] for name in one)
+    # Each has a dict of its own.
+    one.clear()
+    assert known.of(body) == other
+
+
+def test_another_bodys_fields_are_its_own() -> None:
+    known = TopFields()
+    known.of(b'{"n": 1}')
+
+    assert bytes(known.of(b'{"n": 2}')["n"]) == b"2"

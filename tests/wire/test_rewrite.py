@@ -3,6 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmgateway.wire.codec import TopFields
 from llmgateway.wire.rewrite import rewrite
 
 JSON = st.recursive(
@@ -63,3 +64,13 @@ def test_stream_options_are_left_out_where_they_are_refused() -> None:
     body = rewrite(b'{"stream_options":{"include_usage":true}}', "m", {}, ask_usage=True, drop_stream_options=True)
 
     assert json.loads(body) == {"model": "m"}
+
+
+def test_fields_that_are_known_are_rewritten_alike_and_stay_known() -> None:
+    body, known = b'{"model":"a","stream_options":null,"seed":1}', TopFields()
+
+    for model in ("b", "c"):
+        again = rewrite(body, model, {"n": 2}, known=known, renames={"seed": "its"}, ask_usage=True)
+        assert again == rewrite(body, model, {"n": 2}, renames={"seed": "its"}, ask_usage=True)
+    # Redacted since, for instance.
+    assert json.loads(rewrite(b'{"model":"a","n":3}', "b", {}, known=known)) == {"model": "b", "n": 3}

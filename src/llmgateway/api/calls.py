@@ -14,6 +14,7 @@ from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Stre
 from llmgateway.gateway.cache_control import CACHE_HEADERS, cache_ask
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.gateway.route_control import ROUTE_HEADERS, is_true, route_ask
+from llmgateway.wire.codec import LONG_BYTES, TopFields
 from llmgateway.wire.requests import Asked
 
 # Above this size a body is parsed in a thread, so that others do not wait for it.
@@ -109,6 +110,7 @@ class ModelCalls:
             max_tokens=_most(asked.max_completion_tokens, asked.max_tokens) or None,
             n=(_most(asked.n, asked.best_of) or 1) * asked.questions(),
             needs=asked.needs(),
+            fields=TopFields() if len(body) > LONG_BYTES else None,
         )
 
     async def _stream(self, exchange: Exchange, call: Call, send: Send, piece: Piece | None) -> None:

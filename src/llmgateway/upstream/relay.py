@@ -96,6 +96,7 @@ def _body(deployment: Deployment, call: Call) -> bytes:
         call.body,
         deployment.model,
         deployment.defaults,
+        known=call.fields,
         renames=account.renames,
         ask_usage=call.stream and not call.include_usage,
         drop_stream_options=not account.takes_stream_options,

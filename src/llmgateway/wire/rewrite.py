@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+from llmgateway.wire.codec import FIELDS, Fields, TopFields
+
 _JSON = msgspec.json.Encoder()
 _KNOWN_MODELS = 4096
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
@@ -18,6 +19,7 @@ def rewrite(
     model: str,
     defaults: Mapping[str, Any],
     *,
+    known: TopFields | None = None,
     renames: Mapping[str, str] = MappingProxyType({}),
     ask_usage: bool = False,
     drop_stream_options: bool = False,
@@ -28,11 +30,12 @@ def rewrite(
 
     Args:
         body: A JSON object, already checked.
+        known: Where its fields are found, if it is a long one.
         renames: Fields that go out under another name, unless the client uses that one too.
         ask_usage: Set `stream_options.include_usage`, keeping the client's other stream options.
         drop_stream_options: Leave `stream_options` out, for a provider that refuses them.
     """
-    fields = _FIELDS.decode(body)
+    fields = FIELDS.decode(body) if known is None else known.of(body)
     fields["model"] = _quoted(model)
     if defaults or renames:
         _fit(fields, defaults, renames)
@@ -43,7 +46,7 @@ def rewrite(
     return _JSON.encode(fields)
 
 
-def _fit(fields: dict[str, msgspec.Raw], defaults: Mapping[str, Any], renames: Mapping[str, str]) -> None:
+def _fit(fields: Fields, defaults: Mapping[str, Any], renames: Mapping[str, str]) -> None:
     for name, value in defaults.items():
         if name not in fields:
             fields[name] = msgspec.Raw(_JSON.encode(value))
@@ -60,6 +63,6 @@ def _quoted(model: str) -> msgspec.Raw:
 def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     if options is None or bytes(options) == b"null":
         return _WITH_USAGE
-    fields = _FIELDS.decode(options)
+    fields = FIELDS.decode(options)
     fields["include_usage"] = msgspec.Raw(b"true")
     return msgspec.Raw(_JSON.encode(fields))

@@ -6,12 +6,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import llmgateway
 from llmgateway.caller import CacheAsk, Caller
 from llmgateway.catalog.model import Model
 from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Sensitivity
-from llmgateway.gateway.layers.cache_keys import CacheKeys, Fields, KeyMaker, Mode, Scope
+from llmgateway.gateway.layers import cache_keys
+from llmgateway.gateway.layers.cache_keys import CacheKeys, KeyMaker, Mode, Scope
+from llmgateway.wire.codec import Fields
 from tests.deployments import deployment
 from tests.timing import relative_cost
 
@@ -260,6 +264,20 @@ async def test_a_large_body_has_the_same_kind_of_key() -> None:
     assert key is not None
     assert (len(key), key[:7]) == (71, "answer:")
     assert key == await key_of(long)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=3), max_size=8))
+def test_a_long_bodys_key_is_made_of_the_same_text(given_fields: dict[str, Any]) -> None:
+    body = json.dumps(given_fields).encode()
+    keys = []
+    for long_bytes in (0, len(body)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cache_keys, "LONG_BYTES", long_bytes)
+            fields = msgspec.json.decode(body, type=Fields)
+            exchange = Exchange(organization="acme")
+            keys.append(KeyMaker("organization").digest(exchange, Call("chat", "chat", body), MODEL, fields))
+
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.alone

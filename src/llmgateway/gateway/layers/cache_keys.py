@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,23 +11,18 @@ from llmgateway.caller import CacheAsk
 from llmgateway.catalog.model import Deployment, Model
 from llmgateway.exchange import Call, Exchange, Reply
 from llmgateway.gateway.target import Answering, Target
-from llmgateway.wire.codec import holds, places
+from llmgateway.wire.codec import FIELDS, LONG_BYTES, Fields
 
 Mode = Literal["deterministic", "all", "opt_in"]
 Scope = Literal["organization", "key", "global"]
-Fields = dict[str, msgspec.Raw]
 
 # Above this size a body is read in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
-# Up to this size a body is parsed as fast as it is looked at.
-_SMALL_BYTES = 2048
 _MOST_MODELS = 1024
 # Fields that say nothing of the answer.
 _SILENT = frozenset({"user", "metadata", "stream"})
 _NULL = b"null"
 _ZERO = msgspec.Raw(b"0")
-_MAY_BE_ZERO = re.compile(rb'"temperature"(?!\s*:\s*[0-9.]*[1-9])')
-_FIELDS = msgspec.json.Decoder(Fields)
 # Sorted names, each value as it came: one text for one set of fields, and never the same for two.
 _SORTED = msgspec.json.Encoder(order="sorted", enc_hook=dict)
 
@@ -68,11 +62,9 @@ class CacheKeys:
         return self._enabled and not ask.no_store and (not self._opt_in or ask.ttl_s is not None)
 
     def _key(self, exchange: Exchange, call: Call, model: Model) -> str | None:
-        body, chooses = call.body, self._chooses
-        if chooses and len(body) > _SMALL_BYTES and not _may_be_deterministic(call, model):
-            return None
-        fields = _FIELDS.decode(body)
-        if chooses and not deterministic(call, fields, model):
+        known = call.fields
+        fields = FIELDS.decode(call.body) if known is None else known.of(call.body)
+        if self._chooses and not deterministic(call, fields, model):
             return None
         return "answer:" + self._keys.digest(exchange, call, model, fields)
 
@@ -97,6 +89,8 @@ class KeyMaker:
         action, whose = "none" if found is None else found.action, self._tenant(exchange)
         # JSON, so that no two rows of parts make the same text.
         parts = (call.operation, action, exchange.min_security, whose, self._of_model(model), fields)
+        if len(call.body) > LONG_BYTES:
+            return _digest_of_long(parts, fields)
         return hashlib.sha256(_SORTED.encode(parts)).hexdigest()
 
     def _tenant(self, exchange: Exchange) -> str:
@@ -120,6 +114,18 @@ class KeyMaker:
         return found[1]
 
 
+def _digest_of_long(parts: tuple[object, ...], fields: Fields) -> str:
+    """Make the digest of the same text, its values hashed where they are instead of being copied into it."""
+    digest = hashlib.sha256(_SORTED.encode((*parts[:-1], {})).removesuffix(b"}]"))
+    between = b""
+    for name in sorted(fields):
+        digest.update(between + _SORTED.encode(name) + b":")
+        digest.update(fields[name])
+        between = b","
+    digest.update(b"}]")
+    return digest.hexdigest()
+
+
 def _described(model: Model) -> str:
     """Make the SHA-256 over what a model stands for: its deployments, where they are and what is sent to them."""
     described = _SORTED.encode([model.name, *(_described_deployment(one) for one in model.deployments)])
@@ -130,21 +136,6 @@ def _described_deployment(one: Deployment) -> list[Any]:
     account = one.account
     where = [account.name, account.provider, account.wire, account.api_base, account.api_version, account.options]
     return [*where, one.model, one.drop_unsupported, one.defaults]
-
-
-def _may_be_deterministic(call: Call, model: Model) -> bool:
-    """Look before a longer body is parsed: most calls name a temperature that is not 0, or none, and no seed."""
-    body = call.body
-    if call.operation == "embedding" or holds(body, b'"seed"'):
-        return True
-    # Loops, for `any` would make a generator for each call.
-    for at in places(body, b'"temperature"'):
-        if _MAY_BE_ZERO.match(body, at):
-            return True
-    for one in model.deployments:  # noqa: SIM110
-        if one.defaults:
-            return True
-    return False
 
 
 def deterministic(call: Call, fields: Mapping[str, msgspec.Raw], model: Model) -> bool:

@@ -19,15 +19,15 @@ from llmgateway.gateway.answers.entry import LARGE_BYTES, unpack
 from llmgateway.gateway.answers.give import give
 from llmgateway.gateway.answers.similar import nearest, normalized, with_record
 from llmgateway.gateway.cache_admin import tags_of
-from llmgateway.gateway.layers.cache_keys import Fields, KeyMaker, Scope
+from llmgateway.gateway.layers.cache_keys import KeyMaker, Scope
 from llmgateway.gateway.target import Answering, Names, Target
 from llmgateway.routing.choosing.filters import trusted
 from llmgateway.stores.base import StoreAwayError, Values
+from llmgateway.wire.codec import FIELDS, Fields
 
 # Gives the vector of a text, by a model of the catalog, on behalf of an exchange: sensitivity and limits hold for it.
 Embed = Callable[[Exchange, str, str], Awaitable[Sequence[float]]]
 
-_FIELDS = msgspec.json.Decoder(Fields)
 _NOTHING = (b"null", b"[]", b"{}", b"false")
 # A call with one of these is more than its text.
 _MORE_THAN_TEXT = ("tools", "functions", "audio", "web_search_options", "prediction")
@@ -155,11 +155,11 @@ class Question(Struct):
 def question_of(body: bytes) -> Question | None:
     """Take the last turn out of a chat; `None` when it is not the user's, or anything in the call is more than text."""
     try:
-        fields = _FIELDS.decode(body)
+        fields = FIELDS.decode(body)
         if not _asks_text(fields):
             return None
         messages, raw = _MESSAGES.decode(fields["messages"]), _RAW_MESSAGES.decode(fields["messages"])
-        last = _FIELDS.decode(raw[-1])
+        last = FIELDS.decode(raw[-1])
     except _UNREADABLE:
         return None
     if messages[-1].role != "user" or not all(map(_is_text, messages)):
