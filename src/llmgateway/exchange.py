@@ -37,6 +37,7 @@ class Call(Struct, frozen=True):
         max_tokens: The longest answer that the client wants; `None` when it does not say.
         n: How many answers it wants.
         needs: What a deployment must be able to do for it, such as `vision` and `tools`.
+        has_answers: Whether something that a model said may be in its messages.
         fields: The body's fields, found once; only where the body is long.
         trace_headers: W3C trace context for the upstream, when a setting says that it may know it.
     """
@@ -50,6 +51,7 @@ class Call(Struct, frozen=True):
     max_tokens: int | None = None
     n: int = 1
     needs: frozenset[str] = NO_NEEDS
+    has_answers: bool = True
     fields: TopFields | None = None
     trace_headers: tuple[tuple[str, str], ...] = ()
 

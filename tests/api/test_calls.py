@@ -67,7 +67,7 @@ async def test_a_request_becomes_a_call_and_its_answer_goes_out(operation: Opera
 
     client = await ask(target, scope, operation)
 
-    assert target.calls == [Call(operation, "m", scope["body"])]
+    assert target.calls == [Call(operation, "m", scope["body"], has_answers=False)]
     assert (client.status, client.body) == (200, ANSWER.body)
     exchange: Exchange = scope["exchange"]
     assert (exchange.operation, exchange.requested_model, exchange.stream) == (operation, "m", False)

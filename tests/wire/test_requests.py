@@ -118,6 +118,14 @@ def test_odd_values_of_the_fields_that_say_what_is_needed_are_not_refused(field:
     read_chat(chat(**{field: odd})).needs()
 
 
+def test_a_chat_knows_whether_a_model_has_said_anything_yet() -> None:
+    question, answer = {"role": "user", "content": "hi"}, {"role": "assistant", "content": None}
+
+    assert not read_chat(chat(messages=[{"role": "system", "content": "be brief"}, question])).has_answers()
+    assert read_chat(chat(messages=[question, answer, question])).has_answers()
+    assert not read_completion(b'{"model":"m","prompt":"assistant"}').has_answers()
+
+
 @pytest.mark.alone
 def test_finding_out_what_a_call_needs_costs_a_fraction_of_reading_it() -> None:
     body = chat(temperature=0.5, stream=True)

@@ -110,6 +110,7 @@ class ModelCalls:
             max_tokens=_most(asked.max_completion_tokens, asked.max_tokens) or None,
             n=(_most(asked.n, asked.best_of) or 1) * asked.questions(),
             needs=asked.needs(),
+            has_answers=asked.has_answers(),
             fields=TopFields() if len(body) > LONG_BYTES else None,
         )
 

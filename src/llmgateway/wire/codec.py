@@ -1,7 +1,6 @@
 """JSON in: bytes to typed values, with errors that name the field by its path."""
 
 import re
-from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
@@ -89,22 +88,13 @@ def _invalid(text: str) -> InvalidRequestError:
     return InvalidRequestError(f"`{param}`: {reason[:1].lower()}{reason[1:]}{advice}.", param=param)
 
 
-def places(body: bytes, mark: bytes) -> Iterator[int]:
-    """Find where a mark stands in JSON that nobody has parsed.
-
-    A search holds the interpreter's lock until it ends: of a long body one part is searched after the other, so that in
-    a thread it lets others have their turns.
-    """
-    at = 0
-    while at < len(body):
-        found = body.find(mark, at, at + _PART_BYTES)
-        if found >= 0:
-            yield found
-        # The mark may stand across the end of a part.
-        at = found + 1 if found >= 0 else max(at + 1, at + _PART_BYTES - len(mark) + 1)
-
-
 def holds(body: bytes, mark: bytes) -> bool:
-    """Whether a mark stands anywhere in a body."""
-    # Not `in`: that first makes an error which says that a mark is no number, and costs more than the search.
-    return (body.find(mark) if len(body) <= _PART_BYTES else next(places(body, mark), -1)) >= 0
+    """Whether a mark stands anywhere in JSON that nobody has parsed."""
+    # From the end: that search skips what cannot be the mark, and takes a half or a fourth of the time. Not `in`: that
+    # first makes an error which says that a mark is no number, and costs more than the search.
+    if len(body) <= _PART_BYTES:
+        return body.rfind(mark) >= 0
+    # A search holds the interpreter's lock until it ends: of a long body one part is searched after the other, so that
+    # in a thread it lets others have their turns. The mark may stand across the end of a part.
+    more = _PART_BYTES + len(mark) - 1
+    return any(body.rfind(mark, at, at + more) >= 0 for at in range(0, len(body), _PART_BYTES))

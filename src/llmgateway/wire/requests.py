@@ -40,6 +40,10 @@ class Asked(Struct, kw_only=True):
         """The capabilities without which a model cannot answer it; that it streams is not among them."""
         return NO_NEEDS
 
+    def has_answers(self) -> bool:
+        """Whether there is something among what it asks that a model said."""
+        return False
+
 
 class Part(Struct):
     """One part of a message's content: text, image, audio, file …, told apart by the upstream."""
@@ -82,6 +86,14 @@ class ChatRequest(Asked, kw_only=True):
         return found | needs_of_fields(
             self.tools, self.functions, self.response_format, self.reasoning_effort, self.modalities
         )
+
+    @override
+    def has_answers(self) -> bool:
+        # A loop, for `any` would make a generator for each call.
+        for message in self.messages:  # noqa: SIM110
+            if message.role == "assistant":
+                return True
+        return False
 
 
 class CompletionRequest(Asked, kw_only=True):

@@ -26,6 +26,8 @@ async def test_who_made_what_is_sealed_is_known_before_anybody_chooses() -> None
 async def test_other_calls_pass_as_they_are() -> None:
     assert (await asked(Call("chat", "chat", b"{}"))).maker is None
     assert (await asked(Call("embedding", "chat", SIGNED % NAME))).maker is None
+    # No answer is in it, so this is only what somebody wrote.
+    assert (await asked(Call("chat", "chat", SIGNED % NAME, has_answers=False))).maker is None
 
 
 async def test_a_long_call_is_searched_beside_the_event_loop_and_finds_the_same() -> None:

@@ -11,14 +11,14 @@ _LARGE_BYTES = 256 * 1024
 
 
 class MakersLayer:
-    """Costs three searches where nothing is sealed."""
+    """Costs three searches of a conversation, and nothing where no model has said anything yet: users seal nothing."""
 
     def __init__(self, makers: Makers, target: Target) -> None:
         self._makers = makers
         self._target = target
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
-        if call.operation != "chat":
+        if call.operation != "chat" or not call.has_answers:
             return self._target.send(exchange, call)
         if len(call.body) > _LARGE_BYTES:
             return self._send_large(exchange, call)
