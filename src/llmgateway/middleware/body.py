@@ -1,6 +1,7 @@
 """Reads a request's body whole, within limits, before anything looks at it."""
 
 import asyncio
+import io
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,16 +64,17 @@ class Body:
             self._held_bytes -= held.size_bytes
 
     async def _read(self, held: "_Held", receive: Receive) -> bytes:
-        pieces = bytearray()
+        # Gives what it has without a copy: one of megabytes would take a millisecond in which nobody else gets on.
+        pieces = io.BytesIO()
         late = time.perf_counter() + self._upload_timeout_s
         message = await self._next(receive)
         while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError("The client closed the connection before its body was complete.")
-            pieces += message.get("body", b"")
-            self._grow(held, len(pieces))
+            pieces.write(message.get("body", b""))
+            self._grow(held, pieces.tell())
             if not message.get("more_body", False):
-                return bytes(pieces)
+                return pieces.getvalue()
             if time.perf_counter() > late:
                 raise InvalidRequestError(f"The body was not complete within {self._upload_timeout_s:g} s.")
             message = await self._next(receive)
