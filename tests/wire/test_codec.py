@@ -179,6 +179,26 @@ def test_a_mark_is_found_wherever_the_parts_are_cut(before: int, after: int, par
         assert not holds(b"", mark)
 
 
+@given(st.text(max_size=30), st.binary(max_size=3), st.text(max_size=30), st.integers(4, 40))
+def test_what_is_no_utf_8_is_found_where_python_finds_it(before: str, odd: bytes, after: str, part: int) -> None:
+    body = b'{"model":"' + before.encode() + odd + after.encode() + b'\xe4"}'
+    with pytest.raises(UnicodeDecodeError) as python:
+        body.decode()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_PART_BYTES", part)
+
+        assert fault(body).message.startswith(f"The body is not valid UTF-8 (byte {python.value.start})")
+
+
+@given(st.text(min_size=1, max_size=40), st.integers(4, 40))
+def test_a_text_is_whole_wherever_its_characters_are_cut(text: str, part: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_PART_BYTES", part)
+
+        assert decode(ROOT, json.dumps({"model": text}, ensure_ascii=False).encode()).model == text
+
+
 def test_a_bodys_fields_are_found_once_for_all() -> None:
     body, known = b'{"model": "a", "n": 1, "n": [2]}', TopFields()
 

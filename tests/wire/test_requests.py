@@ -1,8 +1,12 @@
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmgateway.errors import InvalidJSONError, InvalidRequestError
+from llmgateway.wire import requests
 from llmgateway.wire.needs import NO_NEEDS
 from llmgateway.wire.requests import read_chat, read_completion, read_embedding
 from tests.timing import relative_cost
@@ -124,6 +128,81 @@ def test_a_chat_knows_whether_a_model_has_said_anything_yet() -> None:
     assert not read_chat(chat(messages=[{"role": "system", "content": "be brief"}, question])).has_answers()
     assert read_chat(chat(messages=[question, answer, question])).has_answers()
     assert not read_completion(b'{"model":"m","prompt":"assistant"}').has_answers()
+
+
+def outcome(body: bytes, *, large_bytes: int) -> Any:
+    """Read a chat, as one that is above a size or not; give what the gateway takes from it, or what it says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests, "_LARGE_BYTES", large_bytes)
+        try:
+            asked = read_chat(body)
+        except InvalidRequestError as error:
+            return type(error), error.message, error.param
+    return asked.model, asked.user, asked.n, asked.stream_options, asked.needs(), asked.has_answers()
+
+
+LONG = ('"' + r"one \\ \"two\" \u00e4 \ud83d\ude00 \n ä " * 12 + '"').encode()
+SAID = b'{"role":"user","content":' + LONG + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","messages":[%b]}' % SAID,
+        b'{"model":"m","messages":[{"role":"assistant","content":null},%b],"n":3}' % SAID,
+        # Twice, of which one is no message's text.
+        b'{"user":%b,"model":"m","messages":[%b]}' % (LONG, SAID),
+        b'{"model":"m","user":%b,"messages":[{"role":"user","content":%b}]}' % (b'"' + b"a" * 99 + b'"', LONG),
+        b'{%b:1,"model":"m","messages":[%b]}' % (LONG, SAID),
+        b'{"model":%b,"messages":[%b]}' % (LONG, SAID),
+        # Of a name given twice each is checked.
+        b'{"model":"m","messages":[{"role":"user","content":5,"content":%b}]}' % LONG,
+        b'{"model":"m","messages":[{"role":"user","content":%b,"content":5}]}' % LONG,
+        b'{"model":"m","messages":[{"role":"user","content":%b,"content":"a"}]}' % LONG,
+        b'{"model":"m","messages":3,"messages":[%b]}' % SAID,
+        # Wrong before it, behind it, and in it.
+        b'{"model":3,"messages":[%b]}' % SAID,
+        b'{"model":"m","messages":[%b,{"role":"robot"}]}' % SAID,
+        b'{"model":"m","messages":[%b]' % SAID,
+        b'{"model":"m","messages":[%b]}x' % SAID,
+        b'{"model":"m","messages":[%b]}' % SAID.replace(b"two", rb"\x"),
+        b'{"model":"m","messages":[%b]}' % SAID.replace(b"two", rb"\ud800"),
+        b'{"model":"m","messages":[%b]}' % SAID.replace(b"two", b"\n"),
+        b'{"model":"m","messages":[%b]}' % SAID.replace(b"two", b"\xff"),
+        # Other kinds of long ones.
+        b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","text":%b}]}]}' % LONG,
+        b'{"model":"m","messages":[{"role":"user","content":{"a":%b}}]}' % LONG,
+        b'{"model":"m","messages":[{"role":"user","other":%b}]}' % LONG,
+        b'{"model":"m","messages":[{"role":"user","content":%b}]}' % (b"[" * 3000),
+        b'{"model":"m","messages":[],"metadata":%b}' % LONG,
+        b"[" * 3000,
+        b'{"model":"m"}',
+    ],
+)
+def test_a_large_chat_is_read_and_refused_like_a_small_one(body: bytes) -> None:
+    assert outcome(body, large_bytes=0) == outcome(body, large_bytes=len(body))
+
+
+@given(
+    st.text(max_size=60),
+    st.sampled_from(["content", "cont\\u0065nt", "role", "name"]),
+    st.sampled_from(['"user"', '"assistant"', '"robot"', "null", "{}", "[]", '[{"type":"file"}]', '"\\ud800"', ""]),
+    st.integers(0, 400),
+)
+def test_any_large_chat_is_read_and_refused_like_a_small_one(text: str, name: str, value: str, cut: int) -> None:
+    said = f'{{"role":"user","content":{json.dumps(text, ensure_ascii=False)},"{name}":{value}}}'
+    body = f'{{"model":"m","messages":[{said},{said}]}}'.encode(errors="replace")
+
+    for each in (body, body[:cut], body[:cut] + b"\xe4" + body[cut:]):
+        assert outcome(each, large_bytes=0) == outcome(each, large_bytes=len(each))
+
+
+def test_a_large_chats_text_is_not_made_into_a_string() -> None:
+    asked = read_chat(chat(messages=[{"role": "user", "content": "\u00e4" * 300_000}], user="me"))
+
+    assert asked.user == "me"
+    assert isinstance(asked, requests.ChatRequest)
+    assert len(str(asked.messages[0].content)) < 100
 
 
 @pytest.mark.alone

@@ -1,5 +1,6 @@
 """JSON in: bytes to typed values, with errors that name the field by its path."""
 
+import codecs
 import re
 from typing import TypeVar
 
@@ -47,18 +48,28 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         # The decoder skips over fields it was not asked for without looking at their text.
         if not body.isascii():
-            body.decode()
+            check_text(body)
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except RecursionError:
         raise InvalidJSONError("The body is nested too deeply: send at most a few hundred levels.") from None
-    except UnicodeDecodeError as error:
-        raise InvalidJSONError(
-            f"The body is not valid UTF-8 (byte {error.start}): send JSON encoded as UTF-8."
-        ) from None
     except msgspec.DecodeError as error:
         raise InvalidJSONError(f"The body is not valid JSON: {error}.") from None
+
+
+def check_text(body: bytes) -> None:
+    """Read it part by part, which holds up others for no more than a part. Raises: InvalidJSONError: Not UTF-8."""
+    at, length, view = 0, len(body), memoryview(body)
+    while at < length:
+        end = at + _PART_BYTES
+        try:
+            # A character that is cut by the end of a part is left to the next one.
+            at += codecs.utf_8_decode(view[at:end], "strict", end >= length)[1]
+        except UnicodeDecodeError as error:
+            raise InvalidJSONError(
+                f"The body is not valid UTF-8 (byte {at + error.start}): send JSON encoded as UTF-8."
+            ) from None
 
 
 # What would be right, for the fields people get wrong most, by the last part of the path.
