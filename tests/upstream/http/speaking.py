@@ -141,10 +141,12 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.is_gone = False
         self.is_paused = False
+        self.written: list[bytes] = []
 
     @override
-    def write(self, data: object) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_gone
+        self.written.append(bytes(data))
 
     @override
     def abort(self) -> None:

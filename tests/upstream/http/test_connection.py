@@ -355,3 +355,73 @@ async def test_a_connection_that_was_held_up_when_its_answer_ended_can_hear_the_
     connection.data_received(b"x")  # TLS may have had it in hand by then.
 
     assert (freed, wire.is_paused, len(await response.content.read())) == ([True], False, 200_001)
+
+
+LONG = bytes(range(256)) * 5000
+
+
+async def test_pitfall_070_a_long_question_is_written_in_parts_between_which_others_have_a_turn() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
+    written = []
+    for _ in range(6):
+        await asyncio.sleep(0)
+        written.append(sum(map(len, wire.written)))
+    connection.data_received(OK)
+
+    assert await (await asking).content.read() == b"ok"
+    assert b"".join(wire.written) == REQUEST + LONG
+    assert len(set(written)) == 3
+    assert freed == [True]
+
+
+async def test_an_answer_before_a_long_question_is_written_costs_the_connection() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
+    await asyncio.sleep(0)
+    connection.data_received(OK)
+
+    assert await (await asking).content.read() == b"ok"
+    assert (freed, wire.is_gone) == ([False], True)
+    assert len(b"".join(wire.written)) < len(LONG)
+
+
+async def test_a_stream_that_begins_before_a_long_question_is_written_gets_the_rest_of_it() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
+    await asyncio.sleep(0)
+    connection.data_received(CHUNKED)
+    response = await asking
+    connection.data_received(HELLO)
+
+    assert await response.content.read() == b"hello"
+    assert b"".join(wire.written) == REQUEST + LONG
+    assert freed == [True]
+
+
+async def test_whoever_is_cancelled_while_a_long_question_is_written_hangs_up() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert (freed, wire.is_gone) == ([False], True)
+    assert len(b"".join(wire.written)) < len(LONG)
+
+
+async def test_a_connection_that_is_lost_while_a_long_question_is_written_is_lost() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
+    await asyncio.sleep(0)
+    connection.eof_received()
+    with anyio.fail_after(1), pytest.raises(LostError):
+        await asking
+
+    assert freed == [False]

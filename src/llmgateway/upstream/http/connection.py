@@ -23,6 +23,8 @@ _BLANK_LINE = b"\r\n\r\n"
 _BLANK_LINE_BYTES = len(_BLANK_LINE)
 # A socket's own buffers hold this much, so that it is as good as sent.
 _UNSEEN_BYTES = 64 * 1024
+# A socket that is read from meanwhile takes megabytes at once, which is milliseconds: others have a turn in between.
+_PART_BYTES = 512 * 1024
 
 
 class Connection(asyncio.Protocol):
@@ -42,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_head_start",
         "_is_complete",
         "_is_unsure",
+        "_is_writing",
         "_loop",
         "_lost",
         "_lowered",
@@ -75,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._head = b""  # as far as it has come
         self._head_start = 0  # behind the provisional ones
         self._lowered = b""
-        self._is_complete = self._is_unsure = self._may_stay = False
+        self._is_complete = self._is_unsure = self._is_writing = self._may_stay = False
 
     async def ask(self, head: bytes, body: bytes) -> Response:
         """Send a request and wait for the head of its answer. Raises: LostError, NotHTTPError."""
@@ -85,20 +88,31 @@ class Connection(asyncio.Protocol):
         self._is_complete = False
         waiter: asyncio.Future[Response] = self._loop.create_future()
         self._waiter = waiter
-        if len(body) > _UNSEEN_BYTES:
-            # A TLS transport does not count what the socket under it has yet to send.
-            self._is_unsure = self.origin.is_secure
-            self._transport.writelines((head, body))
-        else:
-            self._is_unsure = False
-            self._transport.write(head + body)
         try:
+            if len(body) > _UNSEEN_BYTES:
+                # A TLS transport does not count what the socket under it has yet to send.
+                self._is_unsure = self.origin.is_secure
+                self._transport.writelines((head, memoryview(body)[:_PART_BYTES]))
+                if len(body) > _PART_BYTES:
+                    await self._write_on(memoryview(body)[_PART_BYTES:])
+            else:
+                self._is_unsure = False
+                self._transport.write(head + body)
             return await waiter
         except BaseException:
             self._give_up(waiter)
             # The waiter holds the failure, which holds this frame: a circle.
             del waiter
             raise
+
+    async def _write_on(self, rest: memoryview) -> None:
+        self._is_writing = True
+        for at in range(0, len(rest), _PART_BYTES):
+            await asyncio.sleep(0)
+            if self._transport.is_closing():
+                return
+            self._transport.write(rest[at : at + _PART_BYTES])
+        self._is_writing = False
 
     def hang_up(self) -> None:
         """End the connection now, whatever is under way on it."""
@@ -197,7 +211,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, body: Body) -> None:
         self._body = None
         # Answered before all of the question was read: what is left of it would be taken for the next one.
-        may_stay = self._may_stay and not self._is_unsure and not self._transport.get_write_buffer_size()
+        is_read = not self._is_unsure and not self._is_writing and not self._transport.get_write_buffer_size()
+        may_stay = self._may_stay and is_read
         if may_stay:
             body.resume()
         else:
@@ -232,6 +247,8 @@ class Connection(asyncio.Protocol):
 
     def _give_up(self, waiter: asyncio.Future[Response]) -> None:
         """End what is under way for a waiter that was cancelled, which by now may be nothing."""
+        # Nobody has waited for it yet while a long question is written.
+        waiter.cancel()
         if self._waiter is waiter:
             self.hang_up()
         elif not waiter.cancelled() and waiter.exception() is None:
