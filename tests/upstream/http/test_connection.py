@@ -12,7 +12,7 @@ from yarl import URL
 
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
 from llmgateway.upstream.http.pool import Pool
-from tests.upstream.http.speaking import OK, Wire, ask, new_pool, read_request, say, saying, serving, wired
+from tests.upstream.http.speaking import OK, Wire, ask, new_pool, read_request, say, saying, secured, serving, wired
 
 H = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = H + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -374,6 +374,22 @@ async def test_pitfall_070_a_long_question_is_written_in_parts_between_which_oth
     assert b"".join(wire.written) == REQUEST + LONG
     assert len(set(written)) == 3
     assert freed == [True]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_long_question_arrives_whole(secure: bool) -> None:
+    arrived = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            arrived.append((await read_request(reader))[1])
+            await say(writer, [OK])
+
+    async with secured(talk, secure=secure) as (_, pool, url):
+        for _ in range(3):
+            assert await (await pool.post(URL(url), {}, LONG)).content.read() == b"ok"
+
+    assert arrived == [LONG] * 3
 
 
 async def test_an_answer_before_a_long_question_is_written_costs_the_connection() -> None:
