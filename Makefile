@@ -45,7 +45,7 @@ ifneq ($(ARGS),)
 	@$(BIN)/pytest $(ARGS)
 else
 	@echo "==> 1 of 2: running the tests, $(JOBS) processes at a time"
-	@$(BIN)/pytest -q -n $(JOBS) -m "not alone and not integration and not long" $(if $(COVERAGE),--cov --cov-report=)
+	@TMPDIR=$$($(BIN)/python -m tests.memory) $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not alone and not integration and not long" $(if $(COVERAGE),--cov --cov-report=)
 	@echo "==> 2 of 2: running the tests that need the machine to themselves"
 	@$(BIN)/pytest -q -m "alone and not integration and not long"
 endif

@@ -40,6 +40,17 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("patient")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests, begin with files that may take long: at the end none has a long one left."""
+    if not hasattr(config, "workerinput"):
+        return
+    longest_s: dict[Path, float] = {}
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        longest_s[item.path] = max(longest_s.get(item.path, 0.0), 30.0 if limit is None else limit.args[0])
+    items.sort(key=lambda item: -longest_s[item.path])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from walking over thousands of tests that live as long as the run."""

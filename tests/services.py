@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.memory import in_memory
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "services"
 READY_WITHIN_S = 30.0
 # apt-get as root downloads as another user, who may not write into our folders.
@@ -353,7 +355,7 @@ def reachable(found: Found, folder: Path) -> Found:
 @contextmanager
 def workplace() -> Iterator[Path]:
     """Make a folder for one server, its owner the user that the server runs as."""
-    with tempfile.TemporaryDirectory(prefix="llmgateway-") as name:
+    with tempfile.TemporaryDirectory(prefix="llmgateway-", dir=in_memory()) as name:
         if SERVICE_USER is not None:
             shutil.chown(name, SERVICE_USER)
         yield Path(name)
