@@ -5,13 +5,10 @@ import io
 import json
 import socket
 import ssl
-import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +25,11 @@ from llmgateway.exchange import Exchange
 from llmgateway.lifespan import Application
 from llmgateway.server import bind, configuration
 from llmgateway.settings import Settings, load_settings
-from llmgateway.storage.address import Address
 from llmgateway.telemetry.logs import LineSink, build_logger
 from llmgateway.telemetry.traces.export import Traces
 from llmgateway.telemetry.traces.spans import spans_of
 from tests.planted import Planted
+from tests.tables import lay_out
 
 # Every address is http: to read the authorities that are trusted would take each client 40 ms.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,7 +81,7 @@ async def running(
     chosen, planted, spans = load_settings(given), Planted(), io.StringIO()
     laid_out = given["LLMGATEWAY_DATA_DIR"] == str(folder / "data")
     if laid_out:
-        _lay_out(folder / "data")
+        lay_out(folder / "data" / "llmgateway.db")
     app = _made(chosen, given, logger, spans)
     server = uvicorn.Server(configuration(app, chosen))
     listening = bind("127.0.0.1", 0)
@@ -131,26 +128,6 @@ async def opened(client: httpx2.AsyncClient) -> None:
     with anyio.fail_after(10):
         while (await client.get("/health/ready")).json()["checks"].get("database") != "ok":  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-
-
-def _lay_out(folder: Path) -> None:
-    """Put a database there that has its tables: each gateway would make them anew, in 50 ms."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / "llmgateway.db"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(_empty_database())
-
-
-@cache
-def _empty_database() -> bytes:
-    from llmgateway.storage.migrations.upgrade import upgrade  # noqa: PLC0415  one test looks at what is not imported
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "llmgateway.db"
-        with ThreadPoolExecutor(1) as thread:  # it runs an event loop, and there is one here
-            thread.submit(upgrade, Address(path=path)).result()
-        return path.read_bytes()
 
 
 def _made(settings: Settings, environ: Mapping[str, str], logger: Any, spans: io.StringIO) -> Application:

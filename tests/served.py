@@ -18,6 +18,10 @@ from anyio.abc import Process
 
 from tests.planted import Planted
 from tests.running import NO_TLS
+from tests.tables import lay_out
+
+# Without coverage: a process that is killed keeps nothing of what it saw, and all that it does takes twice the time.
+UNMEASURED = ("-u", "COVERAGE_PROCESS_CONFIG")
 
 
 @dataclass
@@ -51,13 +55,23 @@ async def served(
     *,
     settings: Mapping[str, object] | None = None,
     arguments: Sequence[str] = (),
+    first: bool = False,
+    measured: bool = True,
 ) -> AsyncIterator[Served]:
-    """Start `llmgateway serve` on a free port and wait for its first healthy answer."""
+    """Start `llmgateway serve` on a free port and wait for its first healthy answer.
+
+    Args:
+        first: It makes the tables of its own database, as at its first start, which takes a second.
+        measured: Coverage is, where it is asked for: not needed of what is killed, or of what others measure.
+    """
     if catalog is not None:
         (folder / "gateway.yaml").write_text(catalog)
+    if not first and "database_url" not in (settings or {}):
+        lay_out(folder / str((settings or {}).get("data_dir", "data")) / "llmgateway.db")
     log_file, planted = folder / "serve.log", Planted()
     given = [f"LLMGATEWAY_{name.upper()}={value}" for name, value in (settings or {}).items()]
-    command = ["env", *given, sys.executable, "-m", "llmgateway", "serve", "--port", "0", *arguments]
+    environment = ["env", *(() if measured else UNMEASURED), *given]
+    command = [*environment, sys.executable, "-m", "llmgateway", "serve", "--port", "0", *arguments]
     with log_file.open("wb") as log:
         async with await anyio.open_process(command, stdin=PIPE, stdout=log, stderr=STDOUT, cwd=folder) as child:
             try:

@@ -36,6 +36,7 @@ from llmgateway.storage.admin.sealing import Seal, new_encryption_key
 from llmgateway.storage.storage import Storage
 from llmgateway.telemetry.logs import LineSink, build_logger
 from llmgateway.tokens import TokenCounter
+from tests.tables import lay_out
 
 FILE = """
 providers: {main: {provider: openai, api_key: "${KEY}"}}
@@ -68,6 +69,7 @@ class Library:
         self.log = io.BytesIO()
         self.sink = LineSink(self.log)
         self.logger = build_logger(self.sink, level="debug", log_format="json")
+        lay_out(folder / "llmgateway.db")
         self.database = Storage(None, folder, logger=self.logger)
         self.storage = AdminStorage(self.database)
         self.source = CatalogSource(folder / "gateway.yaml", ENVIRON, _unheard)

@@ -1,9 +1,6 @@
 """A desk over a real database, with services that a test makes, and nobody who runs jobs."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -20,14 +17,13 @@ from llmgateway.ids import new_uuid
 from llmgateway.jobs.desk import Desk
 from llmgateway.jobs.order import Order
 from llmgateway.jobs.services import Part, Services
-from llmgateway.storage.address import Address
 from llmgateway.storage.documents.rows import FlavorRow, PromptRow, ServiceRow
 from llmgateway.storage.jobs.jobs import JobStorage
 from llmgateway.storage.jobs.rows import EventRow, JobFault, JobRow, PassRow, Status, Step, Totals
-from llmgateway.storage.migrations.upgrade import upgrade
 from llmgateway.storage.storage import Storage
 from llmgateway.tokens.counter import TokenCounter
 from tests.lines import Lines
+from tests.tables import lay_out
 
 FILE = """
 providers: {main: {provider: openai, api_key: sk-canary}}
@@ -53,15 +49,6 @@ LONG = "\n".join(f"Ada: On day {day} we decided to ship the release number {day}
 def catalog(text: str | None = FILE) -> Catalog:
     """Load a catalog as a file has it."""
     return load(text, {})
-
-
-@cache
-def _template() -> Path:
-    """Make a database with all tables, once; tests copy it."""
-    path = Path(tempfile.mkdtemp(prefix="shop_")) / "template.db"
-    with ThreadPoolExecutor(1) as thread:  # it runs an event loop, and there is one here
-        thread.submit(upgrade, Address(path=path)).result()
-    return path
 
 
 class Shop:
@@ -224,7 +211,7 @@ class Shop:
 @asynccontextmanager
 async def opened(folder: Path, lines: Lines) -> AsyncIterator[Shop]:
     """Open a shop with a database of its own."""
-    shutil.copy(_template(), folder / "own.db")
+    lay_out(folder / "own.db")
     storage = Storage(f"sqlite:///{folder}/own.db", folder, logger=lines.logger)
     try:
         with anyio.fail_after(20):

@@ -31,6 +31,7 @@ from llmgateway.storage.storage import Storage
 from llmgateway.stores.memory.limiter import MemoryLimiter
 from llmgateway.stores.memory.values import MemoryValues
 from llmgateway.telemetry.logs import LineSink, build_logger
+from tests.tables import lay_out
 
 DOCUMENT = openapi_document("1.2.3")
 FILE = """
@@ -59,6 +60,7 @@ class Office:
         self.log = io.BytesIO()
         self.sink = LineSink(self.log)
         self.logger = build_logger(self.sink, level="debug", log_format="json")
+        lay_out(folder / "llmgateway.db")
         self.database = Storage(None, folder, logger=self.logger)
         self.storage = AdminStorage(self.database)
         self.source = CatalogSource(folder / "gateway.yaml", ENVIRON, _unheard)

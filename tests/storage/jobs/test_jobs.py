@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,6 +27,7 @@ from tests.storage.jobs.given import (
     run_sql,
     submitted,
 )
+from tests.tables import lay_out
 
 EVERY: list[Callable[[JobStorage], Awaitable[object]]] = [
     lambda jobs: jobs.submit(order()),
@@ -164,7 +164,8 @@ async def test_nothing_is_told_of_what_was_not_written(unsure: JobStorage, losin
     assert told.events == {}
 
 
-def test_an_idle_gateway_on_sqlite_imports_no_library(sqlite_template: Path) -> None:
+def test_an_idle_gateway_on_sqlite_imports_no_library(tmp_path: Path) -> None:
+    lay_out(tmp_path / "own.db")
     program = f"""
         import asyncio, sys, structlog
         from datetime import UTC, datetime
@@ -172,7 +173,7 @@ def test_an_idle_gateway_on_sqlite_imports_no_library(sqlite_template: Path) -> 
         from llmgateway.storage.jobs.jobs import JobStorage
         from llmgateway.storage.storage import Storage
         async def main():
-            storage = Storage('sqlite:///{sqlite_template}', Path('.'), logger=structlog.get_logger())
+            storage = Storage('sqlite:///{tmp_path}/own.db', Path('.'), logger=structlog.get_logger())
             await storage.open()
             jobs = JobStorage(storage, print)
             for _ in range(2):
@@ -190,12 +191,10 @@ def test_an_idle_gateway_on_sqlite_imports_no_library(sqlite_template: Path) -> 
     assert told == "None Swept(queued=(), lost=()) []\n[] {}\n" * 2 + "False\n"
 
 
-async def test_a_job_that_another_process_orders_is_seen_at_once(
-    sqlite_template: Path, tmp_path: Path, lines: Lines, told: Told
-) -> None:
+async def test_a_job_that_another_process_orders_is_seen_at_once(tmp_path: Path, lines: Lines, told: Told) -> None:
     """The file is looked at again only when somebody wrote to it."""
     url = f"sqlite:///{tmp_path}/own.db"
-    shutil.copy(sqlite_template, tmp_path / "own.db")
+    lay_out(tmp_path / "own.db")
     ours, theirs = (Storage(url, tmp_path, logger=lines.logger) for _ in range(2))
     await ours.open()
     await theirs.open()

@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,12 +24,13 @@ from tests.storage.jobs.given import (
     run_sql,
     submitted,
 )
+from tests.tables import lay_out
 
 
 @pytest.fixture
-async def file(sqlite_template: Path, tmp_path: Path, lines: Lines) -> AsyncIterator[Storage]:
+async def file(tmp_path: Path, lines: Lines) -> AsyncIterator[Storage]:
     """SQLite alone."""
-    shutil.copy(sqlite_template, tmp_path / "own.db")
+    lay_out(tmp_path / "own.db")
     async with opened(f"sqlite:///{tmp_path}/own.db", tmp_path, lines.logger) as storage:
         yield storage
 
