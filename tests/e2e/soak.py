@@ -149,7 +149,9 @@ async def soak(folder: Path, *, seconds: float, sample_s: float, reload_s: float
         relayed = await stack.enter_async_context(_played(OpenAIWire(), drawn))
         translated = await stack.enter_async_context(_played(AnthropicWire(), drawn))
         settings = {"retry__min_delay_s": 0.05, "retry__max_delay_s": 0.1, "cache__ttl_s": seconds * _KEPT}
-        gateway = await stack.enter_async_context(served(folder, _catalog(relayed, translated, 0), settings=settings))
+        gateway = await stack.enter_async_context(
+            served(folder, _catalog(relayed, translated, 0), settings=settings, measured=False)
+        )
         crowd = _Crowd(gateway, found, drawn, pause_s=pause_s)
         process, began = psutil.Process(gateway.process_id), time.perf_counter()
 

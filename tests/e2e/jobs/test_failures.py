@@ -26,7 +26,7 @@ _MOST_TRIES = 4
 async def shared(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> AsyncIterator[Works]:
     """A gateway and two workers on PostgreSQL and Redis."""
     settings = {**servers.settings, "retry__jobs__max_retries": _MOST_TRIES - 1}
-    async with works(tmp_path_factory.mktemp("failures"), Model(delay_s=_DELAY_S), **settings) as w:
+    async with works(tmp_path_factory.mktemp("failures"), Model(delay_s=_DELAY_S), measured=True, **settings) as w:
         await w.offer()
         await w.work(2)
         yield w
@@ -243,7 +243,7 @@ async def test_rabbitmq_that_is_stopped_and_started_loses_nothing(tmp_path: Path
     with rabbitmq_server() as rabbitmq:
         async with own_database(postgres) as url:
             settings = {"database_url": url, "queue_url": rabbitmq.url, "encryption_keys": "0" * 43 + "="}
-            async with works(tmp_path, Model(delay_s=_DELAY_S), **settings) as w:
+            async with works(tmp_path, Model(delay_s=_DELAY_S), measured=True, **settings) as w:
                 await w.offer()
                 await w.work()
                 plain = await w.plain()

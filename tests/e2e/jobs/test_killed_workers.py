@@ -17,7 +17,6 @@ from tests.e2e.jobs.working import Worker, Works, without, works
 from tests.running import NO_TLS
 
 pytestmark = pytest.mark.timeout(180)
-_KILLS = 20
 _DELAY_S = 0.1
 _SIDE_BY_SIDE = 3
 _AT_WORK = 6
@@ -33,10 +32,11 @@ class Hunt:
         kept: How often the model was asked, at the last kill, for what was written down by then.
     """
 
-    def __init__(self, works: Works, servers: Servers, routes: list[str], seed: int) -> None:
+    def __init__(self, works: Works, servers: Servers, routes: list[str], seed: int, kills: int) -> None:
         self._works = works
         self._servers = servers
         self._routes = routes
+        self._kills = kills
         self._chance = random.Random(seed)
         self.orders: dict[str, str] = {}
         self.kept: dict[str, int] = {}
@@ -45,7 +45,7 @@ class Hunt:
     async def go(self) -> None:
         """Order as many jobs as it takes, and kill until enough of them were struck."""
         async with anyio.create_task_group() as group:
-            while self.struck.total() < _KILLS:
+            while self.struck.total() < self._kills:
                 running = await self._running()
                 await anyio.sleep(self._chance.uniform(0, 2 * _DELAY_S))  # anywhere between two calls
                 victims = [worker for worker, jobs in running.items() if self._may_strike(jobs)]
@@ -79,16 +79,17 @@ class Hunt:
         self.kept = {str(text): works.model.calls_of(str(text)) for (text,) in rows}
 
 
-async def test_jobs_whose_workers_are_killed_at_20_points_are_completed_and_no_pass_is_paid_for_twice(
-    tmp_path: Path, servers: Servers
+@pytest.mark.parametrize("kills", [pytest.param(7, id="some"), pytest.param(20, id="many", marks=pytest.mark.long)])
+async def test_jobs_whose_workers_are_killed_at_any_point_are_completed_and_no_pass_is_paid_for_twice(
+    tmp_path: Path, servers: Servers, kills: int
 ) -> None:
-    async with works(tmp_path, Model(delay_s=_DELAY_S), **servers.settings, jobs__lease_s=3) as w:
+    async with works(tmp_path, Model(delay_s=_DELAY_S), measured=False, **servers.settings, jobs__lease_s=3) as w:
         await w.offer("iterative")
         await w.offer("map-reduce", processing_mode="map_reduce", reduce_summary=True, max_concurrent_requests=3)
         await w.work(3, threads=2)
         routes = ["iterative", "map-reduce"]
         plain = {route: await w.plain(route) for route in routes}
-        hunt = Hunt(w, servers, routes, seed=20)
+        hunt = Hunt(w, servers, routes, seed=20, kills=kills)
         await hunt.go()
 
         for job_id, name in hunt.orders.items():
@@ -103,12 +104,11 @@ async def test_jobs_whose_workers_are_killed_at_20_points_are_completed_and_no_p
         assert {text: w.model.calls_of(text) for text in hunt.kept} == hunt.kept
 
 
-@pytest.mark.alone
 async def test_pitfall_113_a_worker_that_is_killed_is_noticed_and_its_stream_goes_on_within_30_s(
     tmp_path: Path, servers: Servers
 ) -> None:
     usual = {"jobs__lease_s": 15, "jobs__sweep_s": 5}
-    async with works(tmp_path, Model(), **{**servers.settings, **usual}) as w:
+    async with works(tmp_path, Model(), measured=False, **{**servers.settings, **usual}) as w:
         await w.offer("usual")
         await w.work(2)
         w.model.delay_s = 0.3
@@ -128,7 +128,7 @@ async def test_pitfall_113_a_worker_that_is_killed_is_noticed_and_its_stream_goe
 @pytest.fixture(scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> AsyncIterator[Works]:
     """A gateway and two workers."""
-    async with works(tmp_path_factory.mktemp("killed"), Model(delay_s=0.1), **servers.settings) as w:
+    async with works(tmp_path_factory.mktemp("killed"), Model(delay_s=0.1), measured=False, **servers.settings) as w:
         await w.offer()
         await w.work(2)
         yield w

@@ -17,7 +17,7 @@ from anyio.abc import Process
 
 from tests.e2e.jobs.model import PROMPTS, Model, document
 from tests.running import NO_TLS
-from tests.served import Served, served
+from tests.served import UNMEASURED, Served, served
 from tests.upstreams.server import Player
 
 CATALOG = """
@@ -84,8 +84,9 @@ class Worker:
 class Works:
     """What a test orders, and those who do it."""
 
-    def __init__(self, folder: Path, model: Model, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, model: Model, settings: Mapping[str, object], *, measured: bool) -> None:
         self.folder = folder
+        self.measured = measured
         self.model = model
         self.player = Player(model)
         self.settings = {**HURRIED, **settings}
@@ -118,7 +119,7 @@ class Works:
         """Start the gateway, again after it was killed."""
         catalog = CATALOG.format(base=self.player.base)
         front = await self._stack.enter_async_context(
-            served(self.folder, catalog, settings={**self.settings, **settings})
+            served(self.folder, catalog, settings={**self.settings, **settings}, measured=self.measured)
         )
         self.front = front
         # It serves models before its database has its tables.
@@ -146,7 +147,8 @@ class Works:
         self._started += 1
         name = f"sk-upstream-{self._started}"
         given = {f"LLMGATEWAY_{key.upper()}": value for key, value in {**self.settings, **settings}.items()}
-        environment = [f"{key}={value}" for key, value in {**given, "MODEL_KEY": name}.items()]
+        given["MODEL_KEY"] = name
+        environment = [*(() if self.measured else UNMEASURED), *(f"{key}={value}" for key, value in given.items())]
         command = ["env", *environment, sys.executable, "-m", "llmgateway", "worker", "--port", "0"]
         log_file = self.folder / f"worker-{self._started}.log"
         with log_file.open("wb") as log:
@@ -219,13 +221,16 @@ class Works:
 
 
 @asynccontextmanager
-async def works(folder: Path, model: Model | None = None, **settings: object) -> AsyncIterator[Works]:
+async def works(
+    folder: Path, model: Model | None = None, *, measured: bool = True, **settings: object
+) -> AsyncIterator[Works]:
     """Play a model and serve what asks it.
 
     Args:
+        measured: Whether coverage is, where it is asked for.
         settings: Of all processes, over those that hurry.
     """
-    given = Works(folder, model or Model(), settings)
+    given = Works(folder, model or Model(), settings, measured=measured)
     await given.open_model()
     try:
         await given.serve()

@@ -83,7 +83,7 @@ async def all_begun(works: Works, job_ids: list[str]) -> bool:
 
 @pytest.mark.timeout(120)
 async def test_a_flavors_calls_at_once_are_kept_by_two_workers_together(tmp_path: Path, shared: dict[str, str]) -> None:
-    async with works(tmp_path, Model(delay_s=0.1), **shared) as w:
+    async with works(tmp_path, Model(delay_s=0.1), measured=False, **shared) as w:
         await w.offer(processing_mode="map_reduce", max_concurrent_requests=3)
         await w.work(2, threads=2)
         at_once: list[int] = []

@@ -102,7 +102,7 @@ async def test_pitfall_110_two_who_read_at_different_speeds_both_come_to_the_end
 
 @pytest.mark.timeout(120)
 async def test_two_workers_tell_all_processes_what_they_do(tmp_path: Path, shared: dict[str, str]) -> None:
-    async with works(tmp_path, Model(delay_s=0.1), **shared) as w:
+    async with works(tmp_path, Model(delay_s=0.1), measured=False, **shared) as w:
         await w.offer()
         await w.work(2, threads=1)
         # Whoever is ready first has room for one job, and keeps it until the other has asked, too.
