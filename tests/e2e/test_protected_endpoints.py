@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmgateway import protection
 from tests.conftest import Serve
 from tests.e2e.made_keys import ADMIN_KEY, make_key
 from tests.running import Running
@@ -76,7 +77,10 @@ class Keys:
         return str(answer.headers["x-cache-status"])
 
 
-async def test_each_figure_of_protection_counts_what_it_says(gateway: Serve, provider: Player) -> None:
+async def test_each_figure_of_protection_counts_what_it_says(
+    gateway: Serve, provider: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protection, "_STATUS_EVERY_S", 0.1)
     settings = {"auth__mode": "client", "admin_key": ADMIN_KEY}
     running = await gateway(priced(provider), **settings, sensitivity__enabled=True, sensitivity__action="redact")
     keys = await Keys.made(running)

@@ -223,55 +223,55 @@ def _everything(player: Player) -> str:
     return json.dumps({"providers": accounts, "models": [{"name": "*", "passthrough": True}]})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "openai/{url}/x",
-        "openai/{url}",
-        "{url}",
-        "{url}/v1",
-        "//{host}/x",
-        "openai//{host}/x",
-        "huggingface/{url}",
-        "huggingface/{url}/x",
-        "huggingface/{host}/x",
-        "oobabooga/{url}",
-        "oobabooga/{host}",
-        "custom_openai/{url}",
-        "custom/{url}",
-        "petals/{url}",
-        "triton/{url}",
-        "predibase/{url}",
-        "sagemaker/{url}",
-        "vertex_ai/{url}",
-        "hosted_vllm/{url}",
-        "ollama/{url}",
-        "azure/{url}",
-        "azure_ai/{url}",
-        "anthropic/{url}",
-        "gemini/{url}",
-        "bedrock/{url}",
-        "bedrock/arn:aws:bedrock:us-east-1:1:x/{url}",
-        "litellm_proxy/{url}",
-        "openai_like/{url}",
-        "OPENAI/{url}",
-        "openai/x?api_base={url}",
-        "openai/x#{url}",
-        "openai/x\r\nhost: {host}",
-        "openai/\u2044\u2044{host}",
-    ],
-)
-async def test_pitfall_131_an_address_in_a_models_name_is_never_called(
-    gateway: Serve, canary: Player, name: str
-) -> None:
+# Addresses where a model's name is asked for.
+ADDRESSES = [
+    "openai/{url}/x",
+    "openai/{url}",
+    "{url}",
+    "{url}/v1",
+    "//{host}/x",
+    "openai//{host}/x",
+    "huggingface/{url}",
+    "huggingface/{url}/x",
+    "huggingface/{host}/x",
+    "oobabooga/{url}",
+    "oobabooga/{host}",
+    "custom_openai/{url}",
+    "custom/{url}",
+    "petals/{url}",
+    "triton/{url}",
+    "predibase/{url}",
+    "sagemaker/{url}",
+    "vertex_ai/{url}",
+    "hosted_vllm/{url}",
+    "ollama/{url}",
+    "azure/{url}",
+    "azure_ai/{url}",
+    "anthropic/{url}",
+    "gemini/{url}",
+    "bedrock/{url}",
+    "bedrock/arn:aws:bedrock:us-east-1:1:x/{url}",
+    "litellm_proxy/{url}",
+    "openai_like/{url}",
+    "OPENAI/{url}",
+    "openai/x?api_base={url}",
+    "openai/x#{url}",
+    "openai/x\r\nhost: {host}",
+    "openai/\u2044\u2044{host}",
+]
+
+
+@pytest.mark.timeout(60)
+async def test_pitfall_131_an_address_in_a_models_name_is_never_called(gateway: Serve, canary: Player) -> None:
     async with Player(OpenAIWire()) as player:
         served = await gateway(_everything(player), retry__max_retries=0)
-        model = name.format(url=canary.url, host=f"127.0.0.1:{canary.port}")
-        status, answer = await _post(served, {"model": model, "messages": user("hello")})
+        for name in ADDRESSES:
+            model = name.format(url=canary.url, host=f"127.0.0.1:{canary.port}")
+            status, answer = await _post(served, {"model": model, "messages": user("hello")})
 
-        assert canary.connections == 0
-        assert player.requests_total == 0, "a name that holds an address is nobody's model"
-        assert (status, answer["error"]["code"]) in [(404, "model_not_found"), (400, "invalid_value")]
+            assert canary.connections == 0, name
+            assert player.requests_total == 0, f"a name that holds an address is nobody's model: {name}"
+            assert (status, answer["error"]["code"]) in [(404, "model_not_found"), (400, "invalid_value")], name
 
 
 @pytest.mark.parametrize("name", ["openai/@{host}/x", "openai/x@{host}", "openai/HTTP:{host}"])
