@@ -286,11 +286,11 @@ async def test_a_thousand_watch_over_one_process(lines: Lines) -> None:
         async with anyio.create_task_group() as group:
             for number in range(1000):
                 group.start_soon(watch)
-                if number % 20 == 0:
+                if number % 50 == 0:
                     stage.book.commit(job_id, "processing")
                     await anyio.lowlevel.checkpoint()
             await until(lambda: len(stage.audience) == 1000, within_s=60)
-            for _ in range(20):
+            for _ in range(10):
                 stage.book.commit(job_id, "processing")
                 await anyio.lowlevel.checkpoint()
             stage.book.commit(job_id, "completed")
