@@ -18,7 +18,7 @@ from llmgateway.telemetry.metrics.families import FAMILIES, GENAI, Family
 from tests import services
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
-from tests.running import Running
+from tests.running import NO_TLS, Running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
@@ -453,7 +453,7 @@ async def test_every_panel_shows_something_after_traffic_with_a_failing_provider
     config = tmp_path / "prometheus.yml"
     config.write_text(configuration(g.url, port))
     with services.prometheus_server(config, port) as server:
-        async with httpx2.AsyncClient(timeout=20) as client:
+        async with httpx2.AsyncClient(timeout=20, verify=NO_TLS) as client:
             prometheus = Prometheus(server.url, client)
             statuses = await make_traffic(g, upstreams, prometheus)
 

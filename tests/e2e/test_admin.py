@@ -14,7 +14,7 @@ from tests.api.admin.office import described
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.e2e.made_keys import ADMIN_KEY, administer, make_key
-from tests.running import Running
+from tests.running import NO_TLS, Running
 from tests.served import served
 from tests.upstreams.server import Player
 
@@ -137,7 +137,7 @@ class Everybody:
 
     def __init__(self, url: str, model: str) -> None:
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._client = httpx2.AsyncClient(base_url=url, timeout=20, limits=limits)
+        self._client = httpx2.AsyncClient(base_url=url, timeout=20, limits=limits, verify=NO_TLS)
         self._model = model
 
     async def last_other_than(self, status: int, within_s: float) -> float:

@@ -16,7 +16,7 @@ import pytest
 from tests.api.ledger.books import ready
 from tests.conftest import Serve
 from tests.e2e.made_keys import ADMIN_KEY, administer, make_key, make_organization
-from tests.running import Running
+from tests.running import NO_TLS, Running
 from tests.served import served
 from tests.services import postgres_server, redis_server
 from tests.upstreams.server import Player
@@ -278,7 +278,9 @@ class Load:
 
     async def _call(self) -> None:
         body = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
-        async with httpx2.AsyncClient(base_url=self._url, timeout=10, headers=sent_with(self._key)) as client:
+        async with httpx2.AsyncClient(
+            base_url=self._url, timeout=10, headers=sent_with(self._key), verify=NO_TLS
+        ) as client:
             while True:
                 answer = await client.post("/v1/chat/completions", json=body)
                 if answer.status_code == 200:

@@ -15,8 +15,6 @@ from tests.running import Running
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 
-pytestmark = pytest.mark.alone
-
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 MIB = 1024 * 1024
 
@@ -31,6 +29,7 @@ async def post(served: Running, body: bytes, path: str = "/v1/chat/completions")
     return answer.status_code, answer.json()["error"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
@@ -69,6 +68,7 @@ async def raw_exchange(served: Running, head: str, body: bytes = b"") -> bytes:
         writer.close()
 
 
+@pytest.mark.alone
 async def test_two_gigabytes_declared_are_refused_unread(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog)
     started = time.perf_counter()
@@ -92,6 +92,7 @@ async def test_a_client_that_sends_all_of_a_large_body_still_sees_the_answer(gat
     assert (status, error["code"]) == (413, "request_too_large")
 
 
+@pytest.mark.alone
 async def test_pitfall_142_an_endless_chunked_body_costs_no_memory(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog, max_body_bytes=MIB)
     before = psutil.Process().memory_info().rss
@@ -136,6 +137,7 @@ async def test_compressed_bodies_are_refused_with_the_way_out(gateway: Serve, ca
     assert "send the JSON as it is" in answer.json()["error"]["message"]
 
 
+@pytest.mark.alone
 async def test_all_bodies_together_have_a_limit(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(with_window(catalog, 20 * MIB), max_body_bytes=MIB, max_inflight_body_bytes=MIB)
     provider.always(lambda step: step.delayed(0.4))
@@ -151,6 +153,7 @@ async def test_all_bodies_together_have_a_limit(gateway: Serve, provider: Player
     assert (await served.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
+@pytest.mark.alone
 async def test_a_body_that_stops_coming_holds_up_nobody(gateway: Serve, catalog: str) -> None:
     served = await gateway(catalog)
     head = "POST /v1/chat/completions HTTP/1.1\nHost: x\nContent-Length: 500\n\n"
@@ -165,6 +168,7 @@ async def test_a_body_that_stops_coming_holds_up_nobody(gateway: Serve, catalog:
         await answer
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("window", "code"),
     [

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Serve
-from tests.running import Running
+from tests.running import NO_TLS, Running
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
 
@@ -162,7 +162,7 @@ async def test_many_streams_at_once_each_whole(gateway: Serve, provider: Player,
     provider.always(stream_step([EVENT] * 10 + [stop, done]).paced(0.05))
     limits = httpx2.Limits(max_connections=streams)
 
-    async with httpx2.AsyncClient(base_url=served.url, limits=limits, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=served.url, limits=limits, timeout=20, verify=NO_TLS) as client:
         answers = await asyncio.gather(
             *(client.post("/v1/chat/completions", json=CHAT | {"stream": True}) for _ in range(streams))
         )

@@ -17,8 +17,6 @@ from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step, json_step, raw_step, redirect_step
 
-pytestmark = pytest.mark.alone
-
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -111,6 +109,7 @@ async def test_pitfall_034_a_provider_that_limits_says_when_to_come_again(
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("7", "7000")
 
 
+@pytest.mark.alone
 async def test_a_retry_after_as_a_date_is_honoured(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
@@ -123,6 +122,7 @@ async def test_a_retry_after_as_a_date_is_honoured(gateway: Serve, provider: Pla
     assert 0.9 < time.perf_counter() - started < 4
 
 
+@pytest.mark.alone
 async def test_a_wait_beyond_the_deadline_is_not_waited(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     provider.script(OpenAIWire().error(429, "slow down", retry_after="30"))
@@ -269,6 +269,7 @@ async def test_a_conflict_is_retried_only_where_the_provider_says_so(
     assert (await ask(served))[0] == 200
 
 
+@pytest.mark.alone
 async def test_a_deadline_is_a_gateway_timeout(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     provider.always(lambda step: step.delayed(5))
@@ -333,6 +334,7 @@ async def test_a_request_id_is_echoed_when_it_is_one(gateway: Serve, catalog: st
     assert bad.headers["x-request-id"] == bad.headers["x-gateway-request-id"]
 
 
+@pytest.mark.alone
 async def test_retries_stay_within_the_deadline(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog, retry__max_retries=1000, retry__min_delay_s=0.05, retry__max_delay_s=0.1)
     provider.always(OpenAIWire().error(500, "no"))

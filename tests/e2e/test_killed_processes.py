@@ -10,7 +10,7 @@ import pytest
 
 from tests.served import Served, served
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 CHAT = {"model": "demo/echo", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -14,11 +14,10 @@ from llmgateway.storage.retention import Retention
 from llmgateway.storage.storage import Storage
 from tests.e2e.test_ledger import Traffic, all_there, catalog_of, postgres, reached, ready, rows_of_server, told
 from tests.lines import Lines
+from tests.running import NO_TLS
 from tests.served import Served, served
 from tests.storage.databases import END, START, double, random_entries
 from tests.upstreams.server import Player
-
-pytestmark = pytest.mark.alone
 
 MIB = 1024**2
 FIRST = 2_500
@@ -49,6 +48,7 @@ def memory_bytes(process_id: int | str = "self") -> int:
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("doublings", SIZES)
 async def test_pitfall_064_old_rows_go_in_batches_with_flat_memory(tmp_path: Path, doublings: int) -> None:
     rows, lines = await filled(tmp_path, doublings), Lines()
@@ -78,7 +78,7 @@ async def test_pitfall_064_old_rows_go_in_batches_with_flat_memory(tmp_path: Pat
 async def paced(gateway: Served, path: str, took_s: list[float], over: anyio.Event, *, every_s: float) -> None:
     """Ask from time to time, and note how long each took."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=20, verify=NO_TLS) as client:
         while not over.is_set():
             began = time.perf_counter()
             answer = await (client.get(path) if path == "/health" else client.post(path, json=body))
@@ -87,6 +87,7 @@ async def paced(gateway: Served, path: str, took_s: list[float], over: anyio.Eve
             await anyio.sleep(every_s)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("doublings", SIZES)
 async def test_pitfall_070_the_widest_questions_hold_up_neither_calls_nor_probes(
     tmp_path: Path, provider: Player, doublings: int
@@ -118,7 +119,7 @@ async def ask_widely(gateway: Served) -> None:
     until = time.perf_counter() + 2
     groups = "model,key,organization,provider,day"
     span = {"from": START.isoformat(), "to": END.isoformat(), "group_by": groups}
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=120) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=120, verify=NO_TLS) as client:
         while True:
             for path, query in (
                 ("/v1/usage", span),

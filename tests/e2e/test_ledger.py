@@ -20,7 +20,7 @@ from tests.served import Served, served
 from tests.services import Server, postgres_server
 from tests.upstreams.server import Player
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 AT_ONCE = 16
@@ -130,7 +130,7 @@ async def kill_and_restart(folder: Path, provider: Player, settings: dict[str, o
     traffic = Traffic()
     for goal in (330, 660):
         async with (
-            served(folder, catalog_of(provider), settings=settings) as gateway,
+            served(folder, catalog_of(provider), settings=settings, first=True, measured=False) as gateway,
             anyio.create_task_group() as group,
         ):
             group.start_soon(traffic.run, gateway, lambda: False)
@@ -165,6 +165,7 @@ async def test_a_gateway_killed_with_postgresql_loses_none_either(provider: Play
         await kill_and_restart(tmp_path, provider, settings, rows_of_server(server))
 
 
+@pytest.mark.alone
 async def test_pitfall_084_requests_do_not_feel_that_the_database_stops_and_starts(
     provider: Player, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import Serve
+from tests.running import NO_TLS
 from tests.served import Served, served
 from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
@@ -218,7 +219,7 @@ async def test_pitfall_101_a_rolling_restart_fails_nobody(provider: Player, tmp_
     async with (
         served(folders[0], catalog_of(provider)) as one,
         served(folders[1], catalog_of(provider)) as two,
-        httpx2.AsyncClient(timeout=20) as client,
+        httpx2.AsyncClient(timeout=20, verify=NO_TLS) as client,
     ):
         ready = [one]
         statuses: list[int] = []

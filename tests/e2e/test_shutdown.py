@@ -9,11 +9,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.running import NO_TLS
 from tests.served import Served, served
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
-
-pytestmark = pytest.mark.alone
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -38,6 +37,7 @@ async def stream(gateway: Served, seen: asyncio.Event | None = None) -> bytes:
     return body
 
 
+@pytest.mark.alone
 async def test_pitfall_100_streams_in_flight_finish_and_the_exit_is_clean(provider: Player, tmp_path: Path) -> None:
     provider.always(stream_step([EVENT] * 20 + [STOP, DONE]).paced(0.1))
     async with served(tmp_path, catalog_of(provider), settings={"shutdown_grace_s": 10}) as gateway:
@@ -47,12 +47,13 @@ async def test_pitfall_100_streams_in_flight_finish_and_the_exit_is_clean(provid
             gateway.signal(signal.SIGTERM)
             await asyncio.sleep(0.5)
             with pytest.raises(httpx2.TransportError):
-                await httpx2.AsyncClient().get(f"{gateway.url}/health")
+                await httpx2.AsyncClient(verify=NO_TLS).get(f"{gateway.url}/health")
 
         assert {task.result() for task in streams} == {EVENT * 20 + STOP + DONE}
         assert await gateway.ended(within_s=5) == 0
 
 
+@pytest.mark.alone
 async def test_what_is_left_after_the_grace_ends_with_an_error_event(provider: Player, tmp_path: Path) -> None:
     provider.always(stream_step([EVENT]).endless(pieces=1, pause_s=0.05))
     async with served(tmp_path, catalog_of(provider), settings={"shutdown_grace_s": 1}) as gateway:
@@ -70,6 +71,7 @@ async def test_what_is_left_after_the_grace_ends_with_an_error_event(provider: P
         await provider.until(lambda: provider.in_flight == 0, within_s=1)
 
 
+@pytest.mark.alone
 async def test_a_whole_answer_is_waited_for_then_given_up(provider: Player, tmp_path: Path) -> None:
     provider.always(lambda step: step.delayed(30))
     async with served(tmp_path, catalog_of(provider), settings={"shutdown_grace_s": 1}) as gateway:
@@ -83,6 +85,7 @@ async def test_a_whole_answer_is_waited_for_then_given_up(provider: Player, tmp_
         assert await gateway.ended(within_s=3) == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_idle_gateway_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
     async with served(tmp_path) as gateway:
@@ -94,7 +97,7 @@ async def test_an_idle_gateway_ends_at_once(tmp_path: Path, number: signal.Signa
 async def test_several_workers_serve_and_end_together(provider: Player, tmp_path: Path) -> None:
     async with served(tmp_path, catalog_of(provider), settings={"workers": 2}) as gateway:
         for _ in range(6):
-            async with httpx2.AsyncClient(timeout=20) as client:
+            async with httpx2.AsyncClient(timeout=20, verify=NO_TLS) as client:
                 answer = await client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
                 assert answer.status_code == 200
         gateway.signal(signal.SIGTERM)
@@ -104,14 +107,16 @@ async def test_several_workers_serve_and_end_together(provider: Player, tmp_path
         assert len(lines) == 6, "a worker's last lines are written before it goes"
 
 
+@pytest.mark.alone
 async def test_pitfall_071_health_answers_within_a_second_or_two(tmp_path: Path) -> None:
     started = time.perf_counter()
-    async with served(tmp_path) as gateway:
+    async with served(tmp_path, first=True) as gateway:
         assert (await gateway.client.get("/health")).json()["status"] == "ok"
         # The goal is 1.0 s on a quiet machine (docs/performance.md); the limit here has a margin of three.
         assert time.perf_counter() - started < 3.0
 
 
+@pytest.mark.alone
 async def test_pitfall_090_a_model_taken_away_is_gone_from_every_worker(provider: Player, tmp_path: Path) -> None:
     async with served(tmp_path, catalog_of(provider), settings={"workers": 2}) as gateway:
         (tmp_path / "gateway.yaml").write_text(catalog_of(provider).replace("name: chat", "name: talk"))
@@ -119,7 +124,7 @@ async def test_pitfall_090_a_model_taken_away_is_gone_from_every_worker(provider
 
         statuses = set()
         for _ in range(30):
-            async with httpx2.AsyncClient(timeout=20) as client:
+            async with httpx2.AsyncClient(timeout=20, verify=NO_TLS) as client:
                 statuses.add((await client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)).status_code)
 
     assert statuses == {404}

@@ -15,8 +15,6 @@ from tests.running import Running
 from tests.upstreams.server import Player
 from tests.upstreams.step import Step, stream_step
 
-pytestmark = pytest.mark.alone
-
 BODY = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "one two three four five six"}]}
 
 
@@ -68,6 +66,7 @@ async def test_pitfall_013_a_stream_ends_with_exactly_done(gateway: Serve, catal
     assert (await raw(served))[1].endswith(b"}\n\ndata: [DONE]\n\n")
 
 
+@pytest.mark.alone
 async def test_pitfall_008_chunks_leave_as_they_arrive(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     provider.script(stream_step([*events(*"abcdefgh"), STOP + DONE]).paced(0.05))
@@ -215,6 +214,7 @@ async def test_pitfall_004_after_the_first_byte_nothing_is_retried(
     assert body.count(b'"content":"a"') == 1
 
 
+@pytest.mark.alone
 async def test_pitfall_006_a_silent_upstream_ends_in_a_timeout(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog, stream_idle_timeout_s=0.3)
     provider.always(stream_step(events("a", "b")).silent(pieces=2))
@@ -231,6 +231,7 @@ async def test_pitfall_006_a_silent_upstream_ends_in_a_timeout(gateway: Serve, p
     await provider.until(lambda: provider.open_connections == 0, within_s=1)
 
 
+@pytest.mark.alone
 async def test_pitfall_007_pauses_below_the_limit_pass(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog, stream_idle_timeout_s=0.4)
     provider.script(stream_step([*events("a", "b", "c"), STOP, DONE]).paced(0.3))
@@ -238,6 +239,7 @@ async def test_pitfall_007_pauses_below_the_limit_pass(gateway: Serve, provider:
     assert (await raw(served))[1].endswith(DONE)
 
 
+@pytest.mark.alone
 async def test_a_stream_that_never_ends_ends_with_its_time(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     provider.script(stream_step(events("a")).endless(pieces=1, pause_s=0.02))
@@ -251,6 +253,7 @@ async def test_a_stream_that_never_ends_ends_with_its_time(gateway: Serve, provi
     assert body.count(b'"content":"a"') > 5
 
 
+@pytest.mark.alone
 async def test_no_first_token_in_time_is_a_gateway_timeout(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog, first_token_timeout_s=0.2)
     provider.script(stream_step([]).silent(pieces=0))
@@ -261,6 +264,7 @@ async def test_no_first_token_in_time_is_a_gateway_timeout(gateway: Serve, provi
     assert json.loads(body)["error"]["type"] == "timeout_error"
 
 
+@pytest.mark.alone
 async def test_a_slow_first_token_opens_the_stream_with_comments(
     gateway: Serve, provider: Player, catalog: str
 ) -> None:
@@ -276,6 +280,7 @@ async def test_a_slow_first_token_opens_the_stream_with_comments(
     assert body == b": keep-alive\n\n" + events("a")[0] + STOP + DONE
 
 
+@pytest.mark.alone
 async def test_a_failure_after_the_stream_was_opened_is_an_event(
     gateway: Serve, provider: Player, catalog: str
 ) -> None:
@@ -307,6 +312,7 @@ async def test_a_connection_is_used_again_after_a_stream(gateway: Serve, provide
     assert provider.connections == 1
 
 
+@pytest.mark.alone
 async def test_a_slow_reader_slows_the_upstream(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
     big = events("x" * 100_000)
