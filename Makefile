@@ -47,7 +47,7 @@ else
 	@echo "==> 1 of 2: running the tests, $(JOBS) processes at a time"
 	@TMPDIR=$$($(BIN)/python -m tests.memory) $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not alone and not integration and not long" $(if $(COVERAGE),--cov --cov-report=)
 	@echo "==> 2 of 2: running the tests that need the machine to themselves"
-	@$(BIN)/pytest -q -m "alone and not integration and not long"
+	@$(BIN)/pytest -q -m "alone and not integration and not long" $$(grep -rl --include='test_*.py' mark.alone tests)
 endif
 
 test-long: $(VENV)/.ready-dev services ## the same and the full-size tests (hours)
