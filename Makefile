@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Further arguments: make run ARGS="--port 9000", make test ARGS="tests/wire -x".
 ARGS ?=
-# Processes that share the tests; those marked `alone`, which measure time or make load, come after and have the machine.
-JOBS ?= 2
+# Processes that share the tests, more than a small machine has cores, for most tests wait much of their time; those marked `alone`, which
+# measure time or make load, come after and have the machine.
+JOBS ?= 3
 # Anything here measures coverage and holds it against the gate, which nearly doubles the time.
 COVERAGE ?=
 IMAGE ?= llmgateway

@@ -21,7 +21,7 @@ from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import Request, Step
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.timeout(90)
 
 STRATEGIES = ("weighted", "round_robin", "least_busy")
 # The setting's default: who waits for a connection waits so long.
@@ -139,11 +139,13 @@ async def crowd_at(url: str, *, words: str = "yes", strategies: Sequence[str] = 
         await crowd.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("death", DEATHS)
 async def test_no_call_fails_while_one_of_three_is_dead(death: str, tmp_path: Path) -> None:
     await outage(tmp_path, death, times=1000, strategies=STRATEGIES)
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -211,6 +213,7 @@ async def three_apart(folder: Path) -> AsyncIterator[tuple[Crowd, list[Apart]]]:
         yield await stack.enter_async_context(crowd_at(gateway.url, words="one two three four")), three
 
 
+@pytest.mark.alone
 async def test_upstreams_that_are_killed_and_started_again_under_load_fail_nobody(tmp_path: Path) -> None:
     async def die(upstream: Apart) -> None:
         await upstream.kill()
@@ -224,6 +227,7 @@ async def test_upstreams_that_are_killed_and_started_again_under_load_fail_nobod
     assert sum(one.attempts > 1 for one in asked) > 0, "some were under way"
 
 
+@pytest.mark.alone
 async def test_upstreams_that_are_stopped_with_open_connections_fail_nobody(tmp_path: Path) -> None:
     async def die(upstream: Apart) -> None:
         upstream.signal(signal.SIGSTOP)
@@ -265,6 +269,7 @@ def answers_of(crowd: Crowd, provider: str, count: int) -> Callable[[], bool]:
     return lambda: sum(one.provider == provider for one in crowd.asked[before:]) >= count
 
 
+@pytest.mark.alone
 async def test_pitfall_058_a_provider_that_asks_for_a_pause_under_load_gets_it(tmp_path: Path) -> None:
     """One call is told so; of all that come in the next two seconds none is sent there."""
     async with AsyncExitStack() as stack:
@@ -287,6 +292,7 @@ def calls_of(player: Player) -> list[Request]:
     return [one for one in player.requests if one.method == "POST"]
 
 
+@pytest.mark.timeout(180)
 async def test_pitfall_063_three_providers_that_answer_429_under_load_leave_no_crumbs(tmp_path: Path) -> None:
     """Each refusal is an attempt, an error, a rest and a retry; none of them stays."""
     settings = {"retry__max_retries": 1, "retry__min_delay_s": 0.001, "retry__max_delay_s": 0.002}
@@ -295,7 +301,7 @@ async def test_pitfall_063_three_providers_that_answer_429_under_load_leave_no_c
         for player in three:
             player.always(OpenAIWire().error(429, "slow down " * 200).with_headers(retry_after_ms="2"))
         catalog = catalog_of([one.base for one in three])
-        gateway = await stack.enter_async_context(served(tmp_path, catalog, settings=settings))
+        gateway = await stack.enter_async_context(served(tmp_path, catalog, settings=settings, measured=False))
 
         async def ask(times: int) -> None:
             for _ in range(times):

@@ -22,8 +22,6 @@ from tests.upstreams.openai_wire import OpenAIWire
 from tests.upstreams.server import Player
 from tests.upstreams.step import stream_step
 
-pytestmark = pytest.mark.alone
-
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"aaaaaaaaaaaaaaaaaaaa"}}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -59,6 +57,7 @@ async def raw(gateway: Served, call: Mapping[str, object]) -> bytes:
     return answer
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 async def test_a_thousand_streams_at_once_on_one_worker_with_flat_memory(provider: Player, tmp_path: Path) -> None:
     provider.always(stream_step([EVENT] * 12 + [STOP + DONE]).paced(0.5))
@@ -82,11 +81,12 @@ async def test_a_thousand_streams_at_once_on_one_worker_with_flat_memory(provide
         assert late - middle < 16 * MIB
 
 
+@pytest.mark.timeout(180)
 async def test_pitfall_063_a_storm_of_429s_leaves_no_crumbs(provider: Player, tmp_path: Path) -> None:
     # A provider that names no time is left alone for seconds: it would be no storm.
     provider.always(OpenAIWire().error(429, "slow down " * 200, retry_after="0.001"))
     settings = {"retry__max_retries": 2, "retry__min_delay_s": 0.001, "retry__max_delay_s": 0.002}
-    async with served(tmp_path, catalog_of(provider), settings=settings) as gateway:
+    async with served(tmp_path, catalog_of(provider), settings=settings, measured=False) as gateway:
 
         async def ask(times: int) -> None:
             for _ in range(times):
@@ -105,6 +105,7 @@ async def test_pitfall_063_a_storm_of_429s_leaves_no_crumbs(provider: Player, tm
         assert least_growth(held) < 2 * MIB, held
 
 
+@pytest.mark.alone
 async def test_pitfall_065_large_bodies_and_answers_are_given_back(provider: Player, tmp_path: Path) -> None:
     # Long enough for its client to be watched, as nearly every call to a model is.
     provider.always(lambda step: step.then(b" " * 5 * MIB).delayed(0.15))
@@ -123,6 +124,7 @@ async def test_pitfall_065_large_bodies_and_answers_are_given_back(provider: Pla
         assert memory_bytes(gateway) - before < 6 * 24 * MIB
 
 
+@pytest.mark.alone
 async def test_pitfall_068_a_prompt_of_440k_tokens_is_not_counted(gateway: Serve, provider: Player) -> None:
     """It has room however long it is, so nobody needs to know."""
     served_here = await gateway(catalog_of(provider))
@@ -139,6 +141,7 @@ async def test_pitfall_068_a_prompt_of_440k_tokens_is_not_counted(gateway: Serve
     assert min(overheads) < 100
 
 
+@pytest.mark.alone
 async def test_pitfall_069_images_in_base64_are_passed_on_unread(
     gateway: Serve, provider: Player, catalog: str
 ) -> None:
@@ -156,6 +159,7 @@ async def test_pitfall_069_images_in_base64_are_passed_on_unread(
     assert provider.last.json["messages"][0]["content"][0]["image_url"]["url"] == image
 
 
+@pytest.mark.alone
 async def test_pitfall_072_the_hot_path_imports_nothing_and_reads_no_file(gateway: Serve, catalog: str) -> None:
     served_here = await gateway(catalog)
     for _ in range(20):
@@ -174,6 +178,7 @@ async def test_pitfall_072_the_hot_path_imports_nothing_and_reads_no_file(gatewa
     assert not {name for name in called if name.endswith((":_find_and_load", ":getenv")) or "open_code" in name}
 
 
+@pytest.mark.alone
 async def test_pitfall_074_many_accounts_close_no_connection_in_use(provider: Player, tmp_path: Path) -> None:
     count = 100
     place = f'api_key: sk-upstream, api_base: "{provider.base}"'
@@ -193,6 +198,7 @@ async def test_pitfall_074_many_accounts_close_no_connection_in_use(provider: Pl
         assert {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 async def test_pitfalls_075_and_076_two_thousand_slow_calls_at_once(provider: Player, tmp_path: Path) -> None:
     """All are answered, and a call costs no more for the others that wait beside it."""
@@ -210,6 +216,7 @@ async def test_pitfalls_075_and_076_two_thousand_slow_calls_at_once(provider: Pl
         assert time.perf_counter() - started < 1
 
 
+@pytest.mark.alone
 async def test_pitfall_101_a_rolling_restart_fails_nobody(provider: Player, tmp_path: Path) -> None:
     """Two instances behind a balancer that asks for readiness; one is restarted after the other, under load."""
     provider.always(lambda step: step.delayed(0.05))
@@ -250,6 +257,7 @@ async def test_pitfall_101_a_rolling_restart_fails_nobody(provider: Player, tmp_
         assert set(statuses) == {200}
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.timeout(800)
 async def test_pitfall_102_an_answer_may_take_nine_minutes(provider: Player, tmp_path: Path) -> None:
