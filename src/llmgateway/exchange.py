@@ -391,11 +391,8 @@ def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
         if requests is None or tokens.remaining * requests.limit < requests.remaining * tokens.limit:
             tightest, limit, remaining = tokens, tokens_limit, tokens_remaining
     if tightest is not None:
-        headers += (
-            (b"x-ratelimit-limit", limit),
-            (b"x-ratelimit-remaining", remaining),
-            (b"x-ratelimit-reset", b"%d" % math.ceil(time.time_ns() / 1e9 + tightest.reset_s)),
-        )
+        reset = b"%d" % math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
+        headers += ((b"x-ratelimit-limit", limit), (b"x-ratelimit-remaining", remaining), (b"x-ratelimit-reset", reset))
     return headers
 
 
