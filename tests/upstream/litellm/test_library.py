@@ -30,6 +30,19 @@ module = load_litellm()
 print(module.suppress_debug_info, module.telemetry, module.drop_params, module.num_retries, module.callbacks)
 """
 
+_ONE_TABLE = """
+import gc
+from llmgateway.upstream.litellm.library import load_litellm
+litellm = load_litellm()
+from litellm.litellm_core_utils.get_model_cost_map import GetModelCostMap
+in_file = GetModelCostMap.load_local_model_cost_map()
+del in_file["fallback_generalizations"]  # rules, not a model
+litellm.AnthropicConfig._get_model_capability("of-my-own", "supports_vision")  # looks in all tables there are
+entry = next(entry for entry in in_file.values() if isinstance(entry.get("supported_endpoints"), list))
+kept = [one for one in gc.get_objects() if type(one) is dict and one == entry and one is not entry]
+print({name: litellm.model_cost[name] for name in in_file} == in_file, len(kept))
+"""
+
 
 def test_the_import_is_lazy_and_makes_no_network_call() -> None:
     ran = subprocess.run(  # noqa: S603  our own interpreter
@@ -65,6 +78,14 @@ def test_a_tokenizers_table_is_let_go_and_the_tokenizer_still_counts() -> None:
     tables = [value for value in vars(litellm.utils).values() if isinstance(value, dict)]
     assert not any("vocab" in str(table) for table in tables)
     assert litellm.token_counter(model="claude-3-opus-20240229", text="How many tokens are these?") > 4
+
+
+def test_there_is_one_table_of_models_with_all_that_litellms_file_has() -> None:
+    ran = subprocess.run(  # noqa: S603  our own interpreter
+        [sys.executable, "-c", _ONE_TABLE], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ran.stdout.split("\n")[-2] == "True 1", ran.stdout + ran.stderr
 
 
 async def test_many_first_calls_share_one_import() -> None:

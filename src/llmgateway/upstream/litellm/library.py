@@ -88,9 +88,23 @@ def load_litellm() -> Any:
     for name in _LOGGERS:
         _tell_where(logging.getLogger(name))
     _remember_what_models_can(litellm)
+    _keep_one_table(litellm)
     # 13 MB that nobody reads: the text that LiteLLM has made of it is what its tokenizer takes.
     vars(litellm.utils).pop("json_data", None)
     return litellm
+
+
+def _keep_one_table(litellm: Any) -> None:
+    """Have LiteLLM use one table of models.
+
+    It reads its file once more with the first call, which waits for 3 MB of JSON, for what a table fetched from the
+    network may lack; and keeps a copy for its proxy. Ours is of the file, and has all that those have.
+    """
+    from litellm import utils
+    from litellm.litellm_core_utils.get_model_cost_map import GetModelCostMap
+
+    setattr(utils, "get_bundled_model_cost_map", lambda: litellm.model_cost)  # noqa: B010  of another type
+    GetModelCostMap._loaded_catalog = litellm.model_cost  # noqa: SLF001  it has no other way
 
 
 def _remember_what_models_can(litellm: Any) -> None:
