@@ -20,6 +20,7 @@ from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.errors import Reading, calling
 from llmgateway.upstream.litellm.pieces import answer_pieces, pieces_of, usage_of
 from llmgateway.upstream.litellm.question import known_parameters, read_question, refuse_remote_media
+from llmgateway.upstream.litellm.reexports import loaded_when_used
 
 # Read by LiteLLM while it is imported, or by its downloads later.
 _ENVIRONMENT = {
@@ -71,8 +72,9 @@ def load_litellm() -> Any:
     os.environ.update(_ENVIRONMENT)  # noqa: TID251  LiteLLM has no other switch for what it does while it is imported
     for category, message in _WARNINGS.items():
         warnings.filterwarnings("ignore", message=message, category=category)
-    import litellm
-    from litellm.llms.custom_httpx import http_handler
+    with loaded_when_used("openai.types"):
+        import litellm
+        from litellm.llms.custom_httpx import http_handler
 
     # Every client it opens for a provider is made from this name.
     clients: Any = http_handler
