@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Self
 
@@ -72,7 +73,7 @@ def load_litellm() -> Any:
     os.environ.update(_ENVIRONMENT)  # noqa: TID251  LiteLLM has no other switch for what it does while it is imported
     for category, message in _WARNINGS.items():
         warnings.filterwarnings("ignore", message=message, category=category)
-    with loaded_when_used("openai.types"):
+    with loaded_when_used("openai.types"), _built_when_used():
         import litellm
         from litellm.llms.custom_httpx import http_handler
 
@@ -94,6 +95,18 @@ def load_litellm() -> Any:
     # 13 MB that nobody reads: the text that LiteLLM has made of it is what its tokenizer takes.
     vars(litellm.utils).pop("json_data", None)
     return litellm
+
+
+@contextmanager
+def _built_when_used() -> Iterator[None]:
+    """Have pydantic build what checks a class when that is first used: of most of LiteLLM's classes it never is."""
+    from pydantic import BaseModel
+
+    BaseModel.model_config["defer_build"] = True
+    try:
+        yield
+    finally:
+        del BaseModel.model_config["defer_build"]
 
 
 def _keep_one_table(litellm: Any) -> None:
