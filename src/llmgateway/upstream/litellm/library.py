@@ -17,6 +17,7 @@ from typing import Any, Self
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import UpstreamError
 from llmgateway.exchange import Call, Reply, Streamed
+from llmgateway.malloc import give_back
 from llmgateway.upstream.litellm.answers import ChunkWriter, whole_answer
 from llmgateway.upstream.litellm.errors import Reading, calling
 from llmgateway.upstream.litellm.pieces import answer_pieces, pieces_of, usage_of
@@ -94,6 +95,7 @@ def load_litellm() -> Any:
     _keep_one_table(litellm)
     # 13 MB that nobody reads: the text that LiteLLM has made of it is what its tokenizer takes.
     vars(litellm.utils).pop("json_data", None)
+    give_back()
     return litellm
 
 
