@@ -43,6 +43,23 @@ kept = [one for one in gc.get_objects() if type(one) is dict and one == entry an
 print({name: litellm.model_cost[name] for name in in_file} == in_file, len(kept))
 """
 
+_GROWN = """
+import os, sys
+from pathlib import Path
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) / 256
+import httpx, pydantic
+import llmgateway.upstream.litellm.library as ours
+before_mb = resident_mb()
+if sys.argv[1] == "ours":
+    litellm = ours.load_litellm()
+else:
+    import litellm
+litellm.AnthropicConfig._get_model_capability("of-my-own", "supports_vision")  # a first call looks in all tables
+print(resident_mb() - before_mb)
+"""
+
 
 def test_the_import_is_lazy_and_makes_no_network_call() -> None:
     ran = subprocess.run(  # noqa: S603  our own interpreter
@@ -86,6 +103,18 @@ def test_there_is_one_table_of_models_with_all_that_litellms_file_has() -> None:
     )
 
     assert ran.stdout.split("\n")[-2] == "True 1", ran.stdout + ran.stderr
+
+
+@pytest.mark.timeout(120)
+def test_litellm_takes_a_sixth_less_memory_than_by_itself() -> None:
+    def grown_mb(how: str) -> float:
+        ran = subprocess.run(  # noqa: S603  our own interpreter
+            [sys.executable, "-c", _GROWN, how], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ran.stdout, ran.stderr
+        return float(ran.stdout.split("\n")[-2])
+
+    assert grown_mb("ours") < 0.84 * grown_mb("its own")
 
 
 async def test_many_first_calls_share_one_import() -> None:
