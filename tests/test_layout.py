@@ -127,6 +127,13 @@ def test_files_are_short() -> None:
     assert long == {}, "one idea each: split them"
 
 
+def test_what_is_marked_alone_is_where_make_test_looks_for_it() -> None:
+    marked = [path for path in TESTS.rglob("*.py") if "mark." + "alone" in path.read_text()]
+
+    assert marked
+    assert [relative(path) for path in marked if not path.name.startswith("test_")] == []
+
+
 @pytest.mark.timeout(120)
 def test_functions_are_short() -> None:
     sizes = ((path, name, lines) for path in EVERYTHING for name, lines in functions_of(path))

@@ -160,6 +160,19 @@ async def test_what_comes_behind_a_body_has_an_end(behind: bytes) -> None:
     assert len(site.ended) == 2
 
 
+async def test_a_read_may_bring_more_of_a_body_than_a_head_may_have() -> None:
+    body = b"x" * 2_000_000
+    async with serving(echo) as site, talking(site) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+        connection = await site.connection()
+        while connection.newest is None:  # noqa: ASYNC110  nor has it
+            await asyncio.sleep(0.005)
+        for start in range(0, len(body), 500_000):
+            connection.data_received(body[start : start + 500_000])
+
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_no_refusal_is_written_into_an_answer_that_has_begun() -> None:
     async def app(call: Call) -> None:
         await call.send(start())

@@ -95,7 +95,7 @@ async def test_an_idle_gateway_ends_at_once(tmp_path: Path, number: signal.Signa
 
 
 async def test_several_workers_serve_and_end_together(provider: Player, tmp_path: Path) -> None:
-    async with served(tmp_path, catalog_of(provider), settings={"workers": 2}) as gateway:
+    async with served(tmp_path, catalog_of(provider), settings={"workers": 2}, first=True) as gateway:
         for _ in range(6):
             async with httpx2.AsyncClient(timeout=20, verify=NO_TLS) as client:
                 answer = await client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)

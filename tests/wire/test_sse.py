@@ -124,6 +124,14 @@ def test_text_that_speaks_of_usage_or_errors_is_text() -> None:
     assert not scan.done
 
 
+def test_an_error_right_before_the_end_is_told_also_where_a_usage_was_asked_for() -> None:
+    scan = ChatScan(include_usage=True)
+    scan.feed(b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}\n\n')
+
+    assert scan.feed(b'data: {"error":{"message":"no"}}\n\n' + sse.DONE) == b""
+    assert scan.error == b'{"error":{"message":"no"}}'
+
+
 def test_what_follows_done_is_left_out() -> None:
     scan = ChatScan(include_usage=True)
 

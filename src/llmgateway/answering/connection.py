@@ -271,7 +271,7 @@ class Protocol(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body, unless its request is answered already."""
-        self._head_bytes = 0
+        self._head_bytes = min(self._head_bytes, 0) - len(piece)  # so that what it came with is all that counts
         request = self.newest
         if request is None or request.is_over:
             return

@@ -158,7 +158,7 @@ class ChatScan:
             events = self._until_error(events)
         if (at := find(b'"usage"')) >= 0:
             events = self._note_usage(events, at)
-        if self.done and self._include_usage and self._usage_event and not self._usage_alone:
+        if self.done and self._include_usage and self._usage_event and not self._usage_alone and self.error is None:
             events = self._with_usage(events)
         return events
 

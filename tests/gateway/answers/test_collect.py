@@ -51,6 +51,12 @@ def test_a_reason_is_seen_among_many_words(colon: bytes) -> None:
     assert is_whole_stream(Call("chat", "chat", b"{}", n=2), [both.replace(b"length", b"stop")])
 
 
+def test_reasons_may_be_written_in_two_ways() -> None:
+    spaced = STOP.replace(b'"finish_reason":"stop"', b'"finish_reason": "length"')
+
+    assert not is_whole_stream(Call("chat", "chat", b"{}", n=2), [TEXT + spaced + STOP + DONE])
+
+
 class Heard:
     def __init__(self) -> None:
         self.told: list[object] = []

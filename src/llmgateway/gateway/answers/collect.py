@@ -50,9 +50,12 @@ def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:
 
 def _reasons(chunk: bytes) -> list[bytes]:
     # With every word a stream says that there is no reason yet; an expression takes fifty times as long to pass these.
-    if chunk.count(b'"finish_reason"') == chunk.count(b'"finish_reason":null'):
+    named, unsaid = chunk.count(b'"finish_reason"'), chunk.count(b'"finish_reason":null')
+    if named == unsaid:
         return []
-    return _FINISHED.findall(chunk, max(chunk.find(b'"finish_reason":"'), 0))
+    # Where all of them are written alike, nothing stands before the first that says something.
+    alike = named == unsaid + chunk.count(b'"finish_reason":"')
+    return _FINISHED.findall(chunk, chunk.find(b'"finish_reason":"') if alike else 0)
 
 
 def _ended(reason: str | None) -> bool:

@@ -15,6 +15,8 @@ _COMPRESS_FROM_BYTES = 1024
 # Up to this size a whole answer is not packed where no other process reads it: that would take more time than the
 # memory is worth which it saves, half of it at best.
 _READY_BYTES = 4096
+# Nor a longer name of a model: it is whatever the provider says, and is not counted as memory.
+_READY_CHARS = 256
 # The first byte says how to read the rest, and a gateway of another version finds nothing rather than something else.
 _PLAIN, _COMPRESSED = b"\x01", b"\x02"
 _HEAD_BYTES = 5
@@ -49,7 +51,7 @@ class Kept(Struct, array_like=True, gc=False):
     @property
     def is_short(self) -> bool:
         """Whether it is as good unpacked."""
-        return not self.chunks and len(self.body) <= _READY_BYTES
+        return not self.chunks and len(self.body) <= _READY_BYTES and len(self.model or "") <= _READY_CHARS
 
     def packed(self) -> bytes:
         """Write it down."""
