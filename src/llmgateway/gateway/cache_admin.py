@@ -42,17 +42,8 @@ def _tags(model: str | None, organization_id: str | None, key_id: str | None) ->
 
 def name_tag(user: str | None, model: str, key: str) -> str:
     """Give the name that patterns are compared with: `{user}_{model}_{digest}`, of the digest twelve digits."""
-    whose = _name(user, model) if user else _nobodys_name(model)
-    return whose + key.rpartition(":")[2][:12]
-
-
-def _name(user: str, model: str) -> str:
-    return f"name:{user[:_MOST_LABEL_CHARS]}_{model[:_MOST_LABEL_CHARS]}_"
-
-
-@lru_cache(maxsize=1024)
-def _nobodys_name(model: str) -> str:
-    return _name(NOBODY, model)
+    digest = key.rpartition(":")[2][:12]
+    return f"name:{(user or NOBODY)[:_MOST_LABEL_CHARS]}_{model[:_MOST_LABEL_CHARS]}_{digest}"
 
 
 class CacheAdmin:
