@@ -10,8 +10,10 @@ import anyio.lowlevel
 import pytest
 from yarl import URL
 
+from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
 from llmgateway.upstream.http.pool import Pool
+from llmgateway.upstream.http.response import Response
 from tests.upstream.http.speaking import OK, Wire, ask, new_pool, read_request, say, saying, secured, serving, wired
 
 H = b"HTTP/1.1 200 OK\r\n"
@@ -392,11 +394,17 @@ async def test_a_long_question_arrives_whole(secure: bool) -> None:
     assert arrived == [LONG] * 3
 
 
-async def test_an_answer_before_a_long_question_is_written_costs_the_connection() -> None:
-    wire = Wire()
+async def asking_long(wire: Wire) -> tuple[Connection, list[bool], asyncio.Task[Response]]:
+    """A question of which the first part is written, and the others wait for their turns."""
     connection, freed = wired(wire)
     asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
     await asyncio.sleep(0)
+    return connection, freed, asking
+
+
+async def test_an_answer_before_a_long_question_is_written_costs_the_connection() -> None:
+    wire = Wire()
+    connection, freed, asking = await asking_long(wire)
     connection.data_received(OK)
 
     assert await (await asking).content.read() == b"ok"
@@ -406,9 +414,7 @@ async def test_an_answer_before_a_long_question_is_written_costs_the_connection(
 
 async def test_a_stream_that_begins_before_a_long_question_is_written_gets_the_rest_of_it() -> None:
     wire = Wire()
-    connection, freed = wired(wire)
-    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
-    await asyncio.sleep(0)
+    connection, freed, asking = await asking_long(wire)
     connection.data_received(CHUNKED)
     response = await asking
     connection.data_received(HELLO)
@@ -420,9 +426,7 @@ async def test_a_stream_that_begins_before_a_long_question_is_written_gets_the_r
 
 async def test_whoever_is_cancelled_while_a_long_question_is_written_hangs_up() -> None:
     wire = Wire()
-    connection, freed = wired(wire)
-    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
-    await asyncio.sleep(0)
+    _, freed, asking = await asking_long(wire)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -433,9 +437,7 @@ async def test_whoever_is_cancelled_while_a_long_question_is_written_hangs_up() 
 
 async def test_a_connection_that_is_lost_while_a_long_question_is_written_is_lost() -> None:
     wire = Wire()
-    connection, freed = wired(wire)
-    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, LONG))
-    await asyncio.sleep(0)
+    connection, freed, asking = await asking_long(wire)
     connection.eof_received()
     with anyio.fail_after(1), pytest.raises(LostError):
         await asking
