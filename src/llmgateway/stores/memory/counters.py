@@ -225,16 +225,11 @@ class Account:
         return NEVER_US if ends_at is None else max(round(ends_at * US) - now_us, 1)
 
     def take(self, ask: Ask, now_us: int) -> bool:
-        """Hold what the call may cost, if there is room for it (as `wait_us` says it); whether there is."""
-        spent_nusd, cost_nusd = self.spent_nusd, ask.cost_nusd
-        if spent_nusd is None:
-            return False
-        if now_us >= self._soonest_us:
-            self._release_dead(now_us)
-        used, hard = spent_nusd + self._held_nusd, self.rule.hard_nusd
-        if used + cost_nusd > hard or used >= hard:
+        """Hold what the call may cost, if there is room for it; whether there is."""
+        if self.wait_us(ask, now_us):
             return False
         self._touched_us = now_us
+        cost_nusd = ask.cost_nusd
         if cost_nusd:
             who, held = ask.id, self._held
             if who in held:
