@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmgateway.headers import one_line, usd, who_answered
+from llmgateway.headers import one_line, read_lines, usd, who_answered, write_lines
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,20 @@ def test_a_name_becomes_one_short_line(text: str) -> None:
 
 
 def test_who_answered_is_told_in_what_a_header_may_hold() -> None:
-    assert who_answered("häuser", "gpt\n4") == ((b"x-provider", b"h?user"), (b"x-model", b"gpt?4"))
+    assert who_answered("häuser", "gpt\n4") == b"x-provider: h?user\r\nx-model: gpt?4\r\n"
+
+
+def test_what_was_written_can_be_read() -> None:
+    headers = [(b"a", b"1"), (b"b", b""), (b"a", b"x: y\t\xe9")]
+
+    assert write_lines(headers) == b"a: 1\r\nb: \r\na: x: y\t\xe9\r\n"
+    assert read_lines(write_lines(headers)) == headers
+    assert read_lines(write_lines([])) == []
+
+
+@pytest.mark.parametrize(
+    "header", [(b"a", b"1\r\nb: 2"), (b"a", b"1\n"), (b"a\r", b""), (b"a", b"\x00"), (b"a", b"\x7f")]
+)
+def test_no_header_writes_another(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(RuntimeError):
+        write_lines([(b"before", b"1"), header])

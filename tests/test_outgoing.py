@@ -36,13 +36,13 @@ async def test_whoever_is_within_finds_the_same() -> None:
 async def test_around_what_somebody_put_around_it_is_another() -> None:
     client = Client()
     outer = Outgoing(client.send)
-    outer.headers = [(b"outer", b"1")]
+    outer.lines = b"outer: 1\r\n"
 
     async def around(message: Message) -> None:
         await outer(message)
 
     inner = Outgoing.of(around)
-    inner.headers = [(b"inner", b"1")]
+    inner.lines = b"inner: 1\r\n"
     await inner(start())
 
     assert inner is not outer
@@ -55,7 +55,7 @@ async def test_headers_may_depend_on_those_that_there_are() -> None:
 
     client = Client()
     outgoing = Outgoing(client.send)
-    outgoing.fitting, outgoing.headers = fitting, [(b"last", b"1")]
+    outgoing.fitting, outgoing.lines = fitting, b"last: 1\r\n"
     await outgoing(start((b"a", b"1"), (b"b", b"2")))
 
     assert client.headers == {"a": "1", "b": "2", "seen": "2", "last": "1"}
@@ -89,8 +89,9 @@ async def test_a_message_may_be_a_whole_answer() -> None:
 
     outgoing = Outgoing(client.send)
     assert not outgoing.takes_whole
-    outgoing.exchange, outgoing.last, outgoing.headers = exchange, send_last, [(b"a", b"1")]
-    await outgoing({"type": WHOLE, "status": 203, "headers": [], "body": b"end"})
+    outgoing.exchange, outgoing.last = exchange, send_last
+    outgoing.json_lines, outgoing.lines = b"a: 1\r\n", b"b: 2\r\n"
+    await outgoing({"type": WHOLE, "status": 203, "lines": b"c: 3\r\n", "body": b"end"})
 
-    assert client.sent == [{"type": WHOLE, "status": 203, "headers": [(b"a", b"1")], "body": b"end"}]
+    assert client.sent == [{"type": WHOLE, "status": 203, "lines": b"c: 3\r\na: 1\r\nb: 2\r\n", "body": b"end"}]
     assert (exchange.status, last) == (203, [WHOLE])

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from llmgateway.caller import ANYONE, CacheAsk, Caller, RouteAsk
 from llmgateway.catalog.model import Deployment, Model, SecurityLevel
 from llmgateway.errors import GatewayError
-from llmgateway.headers import usd, who_answered
+from llmgateway.headers import read_lines, usd, who_answered, write_lines
 from llmgateway.ids import new_id
 from llmgateway.wire.codec import TopFields
 
@@ -23,6 +23,10 @@ Header = tuple[bytes, bytes]
 NO_NEEDS: frozenset[str] = frozenset()
 # The loop's clock counts whole milliseconds: what a deadline ends may end a little before it.
 _TIMER_S = 0.002
+_OF_EVERY_CALL = (
+    b"x-cache-status: %b\r\nx-attempts: %d\r\nopenai-processing-ms: %d\r\nx-overhead-ms: %b\r\n"
+    b"server-timing: gateway;dur=%b, upstream;dur=%.2f\r\n"
+)
 
 
 class Call(Struct, frozen=True):
@@ -330,44 +334,38 @@ class Exchange(Struct):
         return upstream_s(self.attempts, time.perf_counter()) + self.job_s
 
     def headers(self) -> list[Header]:
-        """What a client may know of a model call so far, as response headers (times in milliseconds)."""
+        """What a client may know of a model call so far, as response headers."""
+        return read_lines(self.lines())
+
+    def lines(self) -> bytes:
+        """The same as they are written (times in milliseconds)."""
         if self.operation is None:
-            return []
+            return b""
         now = time.perf_counter()
         total_ms = (now - self.started) * 1e3
         upstream_ms = (upstream_s(self.attempts, now) + self.job_s) * 1e3
         own_ms = b"%.2f" % (total_ms - upstream_ms if total_ms > upstream_ms else 0.0)
-        headers = [
-            (b"x-cache-status", self.cache_status.encode()),
-            (b"x-attempts", b"%d" % len(self.attempts)),
-            (b"openai-processing-ms", b"%d" % total_ms),
-            (b"x-overhead-ms", own_ms),
-            (b"server-timing", b"gateway;dur=%b, upstream;dur=%.2f" % (own_ms, upstream_ms)),
-        ]
+        lines = _OF_EVERY_CALL % (self.cache_status.encode(), len(self.attempts), total_ms, own_ms, own_ms, upstream_ms)
+        reply = self.reply
         if self.provider is not None and self.upstream_model is not None:
-            model = (self.reply.model if self.reply else None) or self.upstream_model
-            headers += who_answered(self.provider, model)
+            lines += who_answered(self.provider, (reply.model if reply else None) or self.upstream_model)
         if self.cost_usd is not None and not self.stream:
-            headers.append((b"x-cost-usd", usd(self.cost_usd).encode()))
-        if self.reply is not None:
-            headers += self.reply.headers
+            lines += b"x-cost-usd: %b\r\n" % usd(self.cost_usd).encode()
+        if reply is not None and reply.headers:
+            lines += write_lines(reply.headers)
         if self.requests_left is not None or self.tokens_left is not None:
-            headers += _limit_headers(self.requests_left, self.tokens_left)
+            lines += write_lines(_limit_headers(self.requests_left, self.tokens_left))
         if self.cache_type is not None or self.sensitivity is not None or self.replayed:
-            headers += self._seldom()
-        return headers
+            lines += self._seldom()
+        return lines
 
-    def _seldom(self) -> list[Header]:
-        headers: list[Header] = []
-        if self.cache_type is not None:
-            headers.append((b"x-cache-type", self.cache_type.encode()))
+    def _seldom(self) -> bytes:
+        lines = b"" if self.cache_type is None else b"x-cache-type: %b\r\n" % self.cache_type.encode()
         if self.cache_similarity is not None:
-            headers.append((b"x-cache-similarity", b"%.4f" % self.cache_similarity))
+            lines += b"x-cache-similarity: %.4f\r\n" % self.cache_similarity
         if self.sensitivity is not None:
-            headers.append((b"x-sensitivity", _sensitivity_shown(self.sensitivity)))
-        if self.replayed:
-            headers.append((b"idempotent-replayed", b"true"))
-        return headers
+            lines += b"x-sensitivity: %b\r\n" % _sensitivity_shown(self.sensitivity)
+        return lines + b"idempotent-replayed: true\r\n" if self.replayed else lines
 
 
 def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:

@@ -1,9 +1,26 @@
-"""Values as response headers write them."""
+"""Response headers, as they are written: lines of `name: value`, each with its end."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 _LONGEST = 200
 _CACHED_NAMES = 1024
+# What a header's value may not hold (RFC 9110, 5.5): control characters other than a tab.
+NO_VALUE = bytes({*range(0x20), 0x7F} - {ord("\t")})
+
+
+def write_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Write headers. Raises: RuntimeError: One holds a line break, which would let its author write others."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if len(lines.translate(None, NO_VALUE)) + 2 * len(headers) != len(lines):
+        raise RuntimeError("a header holds a line break or another control character")
+    return lines
+
+
+def read_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Read headers that were written here."""
+    parts = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in parts]
 
 
 def usd(amount: float) -> str:
@@ -20,6 +37,6 @@ def one_line(text: str) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED_NAMES)
-def who_answered(provider: str, model: str) -> tuple[tuple[bytes, bytes], ...]:
-    """Name the account and the model that answered, as headers."""
-    return (b"x-provider", provider.encode("ascii", "replace")), (b"x-model", one_line(model))
+def who_answered(provider: str, model: str) -> bytes:
+    """Name the account and the model that answered, in two lines."""
+    return b"x-provider: %b\r\nx-model: %b\r\n" % (provider.encode("ascii", "replace"), one_line(model))

@@ -505,7 +505,7 @@ async def test_who_wants_to_know_is_told_that_the_client_left(body: bytes, reads
 
 
 def whole(body: bytes) -> Message:
-    return {"type": WHOLE, "status": 201, "headers": [(b"x", b"y"), *sized(body)], "body": body}
+    return {"type": WHOLE, "status": 201, "lines": b"x: y\r\ncontent-length: %d\r\n" % len(body), "body": body}
 
 
 async def test_an_answer_may_be_one_message() -> None:
@@ -519,6 +519,14 @@ async def test_an_answer_may_be_one_message() -> None:
 
     assert counting.writes == answers
     assert split(answers[1]) == (b"HTTP/1.1 201 Created", [b"x: y", b"content-length: 5"], b"hello")
+
+
+@pytest.mark.parametrize(("method", "body"), [(b"GET", b"hello"), (b"HEAD", b"")])
+async def test_a_whole_answer_says_that_it_is_the_connections_last(method: bytes, body: bytes) -> None:
+    async with serving(says(whole(b"hello"))) as site:
+        answer = await site.ask(closing(GET.replace(b"GET", method)))
+
+    assert split(answer) == (b"HTTP/1.1 201 Created", [b"x: y", b"content-length: 5", b"connection: close"], body)
 
 
 @pytest.mark.parametrize("before", [[start()], [start(), piece()], [whole(b"a")]])

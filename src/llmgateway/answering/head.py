@@ -5,14 +5,15 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
+from llmgateway.headers import NO_VALUE, write_lines
+
 Header = tuple[bytes, bytes]
 
 # What no header's name may hold (RFC 9110, 5.1): it would end the name, or the line.
 _NO_NAME = re.compile(rb'[\x00-\x20\x7f()<>@,;:\[\]={}\\"]')
-# What a header's value may not hold (RFC 9110, 5.5): control characters other than a tab.
-_NO_VALUE = bytes({*range(0x20), 0x7F} - {ord("\t")})
-_MARKED = bytes.maketrans(_NO_VALUE, b"?" * len(_NO_VALUE))
+_MARKED = bytes.maketrans(NO_VALUE, b"?" * len(NO_VALUE))
 _CACHED_SHAPES = 256
+_CACHED_BEGINNINGS = 16
 
 
 class Shape(NamedTuple):
@@ -44,6 +45,12 @@ def shape_of(status: int, names: tuple[bytes, ...]) -> Shape:
         connection_at=tuple(at for at, name in enumerate(names) if name == b"connection"),
         frames=b"transfer-encoding" in names,
     )
+
+
+@lru_cache(maxsize=_CACHED_BEGINNINGS)
+def beginning_of(status: int, *headers: Header) -> bytes:
+    """Write how a head begins: with what the server says in every answer, the same for a second."""
+    return b"%b\r\n%b" % (_status_line(status), write_lines(headers))
 
 
 def may_leave(values: tuple[bytes, ...]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Scope
 
-from llmgateway.answering.head import Header, may_leave, shape_of
+from llmgateway.answering.head import Header, beginning_of, may_leave, shape_of
 from llmgateway.outgoing import WHOLE
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class Request:
             connection.loop.call_soon(self._flush)
             return connection.nothing
         elif kind == WHOLE:
-            self._start(message["status"], message["headers"])
+            self._send_whole(message)
+            return connection.nothing
         else:
             raise _out_of_turn(message)
         body = message.get("body", b"")
@@ -170,6 +171,17 @@ class Request:
             self.is_over = True
             connection.answered(self)
         return connection.nothing
+
+    def _send_whole(self, message: Message) -> None:
+        connection = self._connection
+        self._waits, self.started, self.is_over = False, True, True
+        transport = connection.transport
+        # uvloop raises for a closed one.
+        if not transport.is_closing():
+            beginning = beginning_of(message["status"], *connection.server_state.default_headers)
+            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+            transport.write(b"%b%b%b%b" % (beginning, message["lines"], end, b"" if self._is_head else message["body"]))
+        connection.answered(self)
 
     async def _send_later(self, message: Message) -> None:
         connection = self._connection

@@ -9,7 +9,8 @@ from typing import Self, cast
 from starlette.types import Send
 
 from llmgateway.errors import GatewayError, InvalidRequestError
-from llmgateway.exchange import Complete, Exchange, Header, Streamed
+from llmgateway.exchange import Complete, Exchange, Streamed
+from llmgateway.headers import read_lines
 from llmgateway.outgoing import WHOLE
 from llmgateway.wire.errors import error_event
 from llmgateway.wire.sse import COMMENT, ENDS
@@ -44,18 +45,15 @@ _OVER = _Over()
 
 def send_complete(exchange: Exchange, reply: Complete, send: Send) -> Awaitable[None]:
     """Write a whole answer; give what is to be waited for."""
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(reply.body)),
-        *exchange.headers(),
-    ]
+    body = reply.body
+    lines = b"content-type: application/json\r\ncontent-length: %d\r\n%b" % (len(body), exchange.lines())
     if getattr(send, "takes_whole", False):
-        return send({"type": WHOLE, "status": 200, "headers": headers, "body": reply.body})
-    return _send_in_two(headers, reply.body, send)
+        return send({"type": WHOLE, "status": 200, "lines": lines, "body": body})
+    return _send_in_two(lines, body, send)
 
 
-async def _send_in_two(headers: list[Header], body: bytes, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+async def _send_in_two(lines: bytes, body: bytes, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": read_lines(lines)})
     await send({"type": "http.response.body", "body": body})
 
 

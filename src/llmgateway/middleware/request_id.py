@@ -36,5 +36,5 @@ class RequestID:
             shown = theirs
         outgoing = Outgoing(send)
         outgoing.takes_whole = "request" in scope
-        outgoing.headers = (b"x-request-id", shown), (b"x-gateway-request-id", ours)
+        outgoing.lines = b"x-request-id: %b\r\nx-gateway-request-id: %b\r\n" % (shown, ours)
         return self._app(scope, receive, outgoing)

@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmgateway.exchange import Header
+from llmgateway.headers import write_lines
 from llmgateway.outgoing import Outgoing
 
 _ANY = ((b"x-content-type-options", b"nosniff"),)
 _PAGES = (*_ANY, (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"))
+_JSON_LINES = write_lines(_ANY)
 
 
 class SecurityHeaders:
@@ -22,7 +24,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         outgoing = Outgoing.of(send)
-        outgoing.fitting = _fitting
+        outgoing.fitting, outgoing.json_lines = _fitting, _JSON_LINES
         return self._app(scope, receive, outgoing)
 
 
