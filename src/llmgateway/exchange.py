@@ -27,6 +27,11 @@ _OF_EVERY_CALL = (
     b"x-cache-status: %b\r\nx-attempts: %d\r\nopenai-processing-ms: %d\r\nx-overhead-ms: %b\r\n"
     b"server-timing: gateway;dur=%b, upstream;dur=%.2f\r\n"
 )
+_REQUESTS_LEFT = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+)
+_TOKENS_LEFT = _REQUESTS_LEFT.replace(b"requests", b"tokens")
+_TIGHTEST = b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
 
 
 class Call(Struct, frozen=True):
@@ -354,7 +359,7 @@ class Exchange(Struct):
         if reply is not None and reply.headers:
             lines += write_lines(reply.headers)
         if self.requests_left is not None or self.tokens_left is not None:
-            lines += write_lines(_limit_headers(self.requests_left, self.tokens_left))
+            lines += _limit_lines(self.requests_left, self.tokens_left)
         if self.cache_type is not None or self.sensitivity is not None or self.replayed:
             lines += self._seldom()
         return lines
@@ -368,30 +373,19 @@ class Exchange(Struct):
         return lines + b"idempotent-replayed: true\r\n" if self.replayed else lines
 
 
-def _limit_headers(requests: Left | None, tokens: Left | None) -> list[Header]:
+def _limit_lines(requests: Left | None, tokens: Left | None) -> bytes:
     """Tell the limits twice: both in OpenAI's form (durations), and the tightest in the older one (Unix seconds)."""
-    headers: list[Header] = []
-    tightest, limit, remaining = requests, b"", b""
+    lines, tightest = b"", requests
     if requests is not None:
-        limit, remaining = b"%d" % requests.limit, b"%d" % requests.remaining
-        headers = [
-            (b"x-ratelimit-limit-requests", limit),
-            (b"x-ratelimit-remaining-requests", remaining),
-            (b"x-ratelimit-reset-requests", b"%.3fs" % requests.reset_s),
-        ]
+        lines = _REQUESTS_LEFT % (requests.limit, requests.remaining, requests.reset_s)
     if tokens is not None:
-        tokens_limit, tokens_remaining = b"%d" % tokens.limit, b"%d" % tokens.remaining
-        headers += (
-            (b"x-ratelimit-limit-tokens", tokens_limit),
-            (b"x-ratelimit-remaining-tokens", tokens_remaining),
-            (b"x-ratelimit-reset-tokens", b"%.3fs" % tokens.reset_s),
-        )
+        lines += _TOKENS_LEFT % (tokens.limit, tokens.remaining, tokens.reset_s)
         if requests is None or tokens.remaining * requests.limit < requests.remaining * tokens.limit:
-            tightest, limit, remaining = tokens, tokens_limit, tokens_remaining
+            tightest = tokens
     if tightest is not None:
-        reset = b"%d" % math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
-        headers += ((b"x-ratelimit-limit", limit), (b"x-ratelimit-remaining", remaining), (b"x-ratelimit-reset", reset))
-    return headers
+        reset = math.ceil(time.time_ns() / 1e9 + tightest.reset_s)
+        lines += _TIGHTEST % (tightest.limit, tightest.remaining, reset)
+    return lines
 
 
 def _sensitivity_shown(found: Sensitivity) -> bytes:

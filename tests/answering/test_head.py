@@ -1,6 +1,7 @@
 import pytest
 
-from llmgateway.answering.head import may_leave, shape_of
+from llmgateway.answering.head import shape_of
+from llmgateway.headers import may_leave
 
 
 def test_heads_of_one_shape_are_written_once() -> None:

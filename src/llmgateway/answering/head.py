@@ -5,13 +5,12 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmgateway.headers import NO_VALUE, write_lines
+from llmgateway.headers import write_lines
 
 Header = tuple[bytes, bytes]
 
 # What no header's name may hold (RFC 9110, 5.1): it would end the name, or the line.
 _NO_NAME = re.compile(rb'[\x00-\x20\x7f()<>@,;:\[\]={}\\"]')
-_MARKED = bytes.maketrans(NO_VALUE, b"?" * len(NO_VALUE))
 _CACHED_SHAPES = 256
 _CACHED_BEGINNINGS = 16
 
@@ -51,12 +50,6 @@ def shape_of(status: int, names: tuple[bytes, ...]) -> Shape:
 def beginning_of(status: int, *headers: Header) -> bytes:
     """Write how a head begins: with what the server says in every answer, the same for a second."""
     return b"%b\r\n%b" % (_status_line(status), write_lines(headers))
-
-
-def may_leave(values: tuple[bytes, ...]) -> bool:
-    """Whether these may be headers' values; a line break in one would let its author write headers, or an answer."""
-    together = b"".join(values)
-    return together.translate(_MARKED) == together
 
 
 def _status_line(status: int) -> bytes:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Scope
 
-from llmgateway.answering.head import Header, beginning_of, may_leave, shape_of
+from llmgateway.answering.head import Header, beginning_of, shape_of
+from llmgateway.headers import may_leave
 from llmgateway.outgoing import WHOLE
 
 if TYPE_CHECKING:
