@@ -235,9 +235,10 @@ def test_a_head_is_known_again_whatever_its_length() -> None:
     repeated = kept(asking(b"hello"), 5)
 
     assert repeated is not None
-    assert repeated.read(asking(b"what else")) == (b"9", b"what else")
-    assert repeated.read(asking(b"what else")[:-9]) == (b"9", b"")
-    assert repeated.headers_for(b"9") == [(b"host", b"x"), (b"content-length", b"9")]
+    assert repeated.read(asking(b"what else")) == (b"9", b"what else", 0)
+    assert repeated.read(asking(b"what else")[:-9]) == (b"9", b"", 9)
+    headers = [(b"host", b"x"), (b"content-length", b"9")]
+    assert repeated.headers_for(b"9") == (headers, dict(headers))
     assert repeated.headers == [(b"host", b"x"), (b"content-length", b"5")]
 
 

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmgateway.exchange import Exchange
 from llmgateway.keys.directory import Directory
-from llmgateway.keys.hashing import new_key
+from llmgateway.keys.hashing import hash_of, new_key
 from llmgateway.keys.modes import Identify, Mode
 from llmgateway.middleware.auth import Auth
 from llmgateway.middleware.errors import Errors
@@ -36,7 +36,8 @@ class Door:
     def __init__(self, log: Log, mode: Mode, people: People | None = None, *, loopback: bool = True, **more: Any):
         given: dict[str, Any] = {"gateway_keys": (SHARED,), "admin_key": ADMIN, "metrics_key": METRICS}
         given |= {"accepted": lambda: {"openai"}, **more}
-        identify = Identify(mode, directory=None if people is None else Directory(people), **given)
+        self.directory = None if people is None else Directory(people)
+        identify = Identify(mode, directory=self.directory, **given)
         self.inside: list[Exchange] = []
         self._stack = RequestID(Errors(Auth(self._enter, identify=identify, loopback=loopback), logger=log.logger))
 
@@ -59,10 +60,15 @@ class Door:
         return await self.send(path, pairs, method, peer)
 
     async def send(
-        self, path: str, pairs: list[tuple[bytes, bytes]], method: str = "POST", peer: object = ("127.0.0.1", 1)
+        self,
+        path: str,
+        pairs: list[tuple[bytes, bytes]],
+        method: str = "POST",
+        peer: object = ("127.0.0.1", 1),
+        **more: object,
     ) -> Client:
         client = Client(piece(b"x" * 1000, more=True), piece())
-        await self._stack(scope_of(method, path, pairs, client=peer), client.receive, client.send)
+        await self._stack(scope_of(method, path, pairs, client=peer, **more), client.receive, client.send)
         if client.status != 200:
             assert client.unread == 2, "the body of a refused request was read"
         return client
@@ -97,6 +103,30 @@ async def test_what_a_browser_asks_before_it_asks_has_no_key(log: Log) -> None:
     assert (await door.ask(CHAT, None, "OPTIONS", origin="https://app.example")).status == 200
     assert await door.refused(CHAT, None, "OPTIONS", content_length="20000000") == (401, "invalid_api_key")
     assert await door.refused(CHAT, None, "OPTIONS", transfer_encoding="chunked") == (401, "invalid_api_key")
+
+
+async def test_a_head_that_comes_again_lets_nobody_in_any_longer_than_the_key_holds(log: Log) -> None:
+    people = People()
+    door, key = Door(log, "client", people), people.add()
+    of_head: dict[str, object] = {}
+    pairs = [(b"authorization", b"Bearer " + key.encode())]
+    answers = [await door.send(CHAT, pairs, of_head=of_head) for _ in range(3)]
+    change = people.change(key, disabled=True)
+    assert door.directory is not None
+    door.directory.changed(change.kind, change.subject)
+    answers.append(await door.send(CHAT, pairs, of_head=of_head))
+
+    assert [answer.status for answer in answers] == [200, 200, 200, 401]
+    assert list(of_head.values()) == [hash_of(key)], "of the key, nothing else is kept"
+
+
+@pytest.mark.parametrize("more", [[(b"x-api-key", SHARED.encode())], [(b"x-organization-id", b"acme")]])
+async def test_of_a_head_that_says_more_than_a_key_nothing_is_kept(log: Log, more: list[tuple[bytes, bytes]]) -> None:
+    of_head: dict[str, object] = {}
+
+    await Door(log, "gateway").send(CHAT, [(b"authorization", b"Bearer " + SHARED.encode()), *more], of_head=of_head)
+
+    assert not any(of_head.values())
 
 
 @pytest.mark.parametrize("mode", ["gateway", "client", "hybrid"])

@@ -162,13 +162,13 @@ class Protocol(asyncio.Protocol):
         self._unlike += repeated is None
         return repeated
 
-    def _repeat(self, repeated: Repeated, length: bytes, body: bytes) -> None:
+    def _repeat(self, repeated: Repeated, length: bytes, body: bytes, left_bytes: int) -> None:
         """Take a request that the parser does not see: it stays where it is, between two of them."""
         self._idle_since, self._unlike = None, 0
-        request = self._begin(repeated.scope, repeated.headers_for(length), keep_alive=True)
+        request = self._begin(repeated.scope, *repeated.headers_for(length), keep_alive=True)
         request.body = body
-        self._left_bytes = int(length) - len(body)
-        request.is_whole = not self._left_bytes
+        self._left_bytes = left_bytes
+        request.is_whole = not left_bytes
         if len(body) > _HELD_BYTES:
             self._hold()
 
@@ -220,7 +220,7 @@ class Protocol(asyncio.Protocol):
         if method == b"CONNECT":
             raise RuntimeError("this is no tunnel")
         if parser.should_upgrade():
-            if self._opens_websocket() and self._is_answering():
+            if self._opens_websocket() and self._answering is not None:
                 raise RuntimeError("an answer is under way on this connection")
             return
         self._headers = _NOWHERE
@@ -239,29 +239,27 @@ class Protocol(asyncio.Protocol):
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": url.query or b"",
+            # For what is read of the head: the next request with the same one has it as well.
+            "of_head": {},
         }
         self._parsed = scope, headers
-        self._begin(scope, headers, keep_alive=version != "1.0" and parser.should_keep_alive())
+        self._begin(scope, headers, dict(headers), keep_alive=version != "1.0" and parser.should_keep_alive())
 
-    def _begin(self, scope: dict[str, Any], headers: list[Header], *, keep_alive: bool) -> Request:
+    def _begin(self, scope: Scope, headers: list[Header], named: dict[bytes, bytes], *, keep_alive: bool) -> Request:
         """Have a request answered, once those before it are."""
-        named = dict(headers)
         self.newest = request = Request(self, scope["method"], scope["http_version"], named)
         request.keep_alive = keep_alive
-        scope = scope.copy()
+        scope = dict(scope)
         scope["headers"], scope["named_headers"], scope["request"] = headers, named, request
         # Takes a stream's pieces past all that looks at messages.
         scope["piece"] = request.piece
-        if self._is_answering():
+        if self._answering is not None:
             self._waiting.append((request, scope))
             if len(self._waiting) >= _MOST_WAITING:
                 self._hold()
         else:
             self._answer(request, scope)
         return request
-
-    def _is_answering(self) -> bool:
-        return self._answering is not None and not self._answering.is_over
 
     def _answer(self, request: Request, scope: Scope) -> None:
         self._answering = request
@@ -296,6 +294,7 @@ class Protocol(asyncio.Protocol):
 
     def answered(self, request: Request) -> None:
         """Go on to the next request; an answer has been written to its end."""
+        self._answering = None
         request.body = b""
         if request.awaited is not None:
             request.awaited.set()
@@ -320,7 +319,7 @@ class Protocol(asyncio.Protocol):
 
     def _look_for_idleness(self) -> None:
         self._idle_timer = None
-        if self._idle_since is None or self._is_answering():  # the end of the answer starts it again
+        if self._idle_since is None or self._answering is not None:  # the end of the answer starts it again
             return
         left_s = self._idle_since + self._config.timeout_keep_alive - self.loop.time()
         if left_s > 0:
@@ -370,7 +369,7 @@ class Protocol(asyncio.Protocol):
     def _refuse(self) -> None:
         self._repeated = None
         _log.warning(_REFUSED.decode())
-        if not self._is_answering() or (self._answering is not None and not self._answering.started):
+        if self._answering is None or not self._answering.started:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
             self.transport.write(_REFUSAL % lines)
         self.transport.close()

@@ -20,6 +20,7 @@ class Repeated(NamedTuple):
         before, after: Its bytes around the number of its Content-Length.
         scope: What a request with this head is, but for its headers.
         length_at: Which of the headers says how long the body is.
+        named: The headers by their names.
     """
 
     before: bytes
@@ -27,6 +28,7 @@ class Repeated(NamedTuple):
     scope: dict[str, Any]
     headers: list[Header]
     length_at: int
+    named: dict[bytes, bytes]
 
     @classmethod
     def of(cls, data: bytes, body_bytes: int, scope: dict[str, Any], headers: list[Header]) -> Self | None:
@@ -43,13 +45,14 @@ class Repeated(NamedTuple):
             return None
         at = [name for name, _ in headers].index(_NAME)
         # The application that has these headers may change them.
-        return cls(data[: length.start(1)], data[length.end(1) : end], scope, headers.copy(), at)
+        return cls(data[: length.start(1)], data[length.end(1) : end], scope, headers.copy(), at, dict(headers))
 
-    def read(self, data: bytes) -> tuple[bytes, bytes] | None:
+    def read(self, data: bytes) -> tuple[bytes, bytes, int] | None:
         """Read a request that has this head.
 
         Returns:
-            Its Content-Length, and its body or the beginning of it; `None` is anything else, for the parser to read.
+            Its Content-Length, its body or the beginning of it, and how many bytes are still to come; `None` is
+            anything else, for the parser to read.
         """
         before, after = self.before, self.after
         if not data.startswith(before):
@@ -60,10 +63,12 @@ class Repeated(NamedTuple):
         if not data.startswith(after, end) or not length.isdigit() or len(length) > _MOST_DIGITS:
             return None
         body = data[end + len(after) :]
-        return (length, body) if len(body) <= int(length) else None
+        left_bytes = int(length) - len(body)
+        return (length, body, left_bytes) if left_bytes >= 0 else None
 
-    def headers_for(self, length: bytes) -> list[Header]:
-        """Give the headers of a request with a body of this length."""
-        headers = self.headers.copy()
+    def headers_for(self, length: bytes) -> tuple[list[Header], dict[bytes, bytes]]:
+        """Give the headers of a request with a body of this length, and the same by their names."""
+        headers, named = self.headers.copy(), self.named.copy()
         headers[self.length_at] = (_NAME, length)
-        return headers
+        named[_NAME] = length
+        return headers, named

@@ -78,9 +78,10 @@ class Identify:
 
     def at_once(self, proof: bytes | None) -> Caller | None:
         """Give the caller when that needs no question; `None` says nothing."""
-        if proof is None:
-            return None
-        digest = hash_of(proof)
+        return None if proof is None else self.known(hash_of(proof))
+
+    def known(self, digest: str) -> Caller | None:
+        """The same by the hash of the key that came."""
         found = self._of_settings.get(digest)
         if found is None and self._directory is not None:
             found = self._directory.known(digest)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llmgateway.caller import ANYONE, Caller
 from llmgateway.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
 from llmgateway.exchange import Exchange, Header
+from llmgateway.keys.hashing import hash_of
 from llmgateway.keys.modes import LOCAL_ADMIN, Identify, no_key, wrong_key
 from llmgateway.keys.proof import read_proof, refuse_repeated, shows_another
 
@@ -28,6 +29,8 @@ _MODEL_CALLS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embedd
 _FOR_PROVIDER_KEYS = _MODEL_CALLS | {"/v1/models"}
 _ONE_MODEL = "/v1/models/"
 _DOCUMENTS = "/api/v1/"
+# In what is kept of a head: the hash of the key that it shows, so that the next one with it need not be hashed.
+_ONLY_KEY = "only_key"
 
 _ORGANIZATION = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -72,15 +75,13 @@ class Auth:
 
     def _is_known(self, scope: Scope) -> bool:
         """Recognize at once what most requests are: a model call with nothing but a key that is known."""
-        headers: dict[bytes, bytes] = scope["named_headers"]
-        if scope["path"] not in _MODEL_CALLS or b"x-organization-id" in headers:
-            return False
         if self._anyone:
-            return True
-        bearer = headers.get(b"authorization", b"")
-        if not bearer.startswith(b"Bearer ") or len(headers) != len(scope["headers"]) or shows_another(headers):
-            return False
-        caller = self._identify.at_once(bearer[7:])
+            return _is_plain(scope)
+        of_head: dict[str, str] = scope.get("of_head", {})
+        digest = of_head.get(_ONLY_KEY)
+        if digest is None:
+            digest = of_head[_ONLY_KEY] = _hash_of_only_key(scope)
+        caller = self._identify.known(digest) if digest else None
         if caller is None:
             return False
         exchange: Exchange = scope["exchange"]
@@ -145,6 +146,19 @@ class Auth:
                 f"Administration is off: {why}, and no LLMGATEWAY_ADMIN_KEY is set. Set it, then send it.",
                 code="admin_disabled",
             )
+
+
+def _is_plain(scope: Scope) -> bool:
+    return scope["path"] in _MODEL_CALLS and b"x-organization-id" not in scope["named_headers"]
+
+
+def _hash_of_only_key(scope: Scope) -> str:
+    """Hash the key of a model call that has nothing else that says who asks; empty if it has not just that."""
+    headers: dict[bytes, bytes] = scope["named_headers"]
+    bearer = headers.get(b"authorization", b"")
+    if not (_is_plain(scope) and bearer.startswith(b"Bearer ")) or shows_another(headers):
+        return ""
+    return hash_of(bearer[7:]) if len(headers) == len(scope["headers"]) else ""
 
 
 def _is_open(scope: Scope, path: str) -> bool:
