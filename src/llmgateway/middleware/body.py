@@ -54,11 +54,25 @@ class Body:
         length = _length(scope)
         whole = getattr(receive, "whole", None)
         body: bytes | None = None if whole is None else whole()
+        if body is None:
+            await self._receive(self._expected_bytes(length), scope, receive, send)
+            return
         # What is there is as long as it is, whatever its sender said.
-        held = _Held(self._expected_bytes(length) if body is None else self._allowed_bytes(len(body)))
-        self._take(held.size_bytes)
+        size_bytes = len(body)
+        if size_bytes > self._max_bytes:
+            raise self._too_large()
+        self._take(size_bytes)
         try:
-            scope["body"] = await self._read(held, receive) if body is None else body
+            scope["body"] = body
+            await self._app(scope, receive, send)
+        finally:
+            self._held_bytes -= size_bytes
+
+    async def _receive(self, expected_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
+        held = _Held(expected_bytes)
+        self._take(expected_bytes)
+        try:
+            scope["body"] = await self._read(held, receive)
             await self._app(scope, receive, send)
         finally:
             self._held_bytes -= held.size_bytes

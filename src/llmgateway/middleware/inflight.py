@@ -35,7 +35,8 @@ class Inflight:
         tasks = self._running.tasks
         if len(tasks) >= self._limit:
             raise OverloadedError(f"The gateway is at its limit of {self._limit} requests at once.", retry_after_s=1.0)
-        task = asyncio.current_task()
+        request = scope.get("request")
+        task = asyncio.current_task() if request is None else request.task
         if task is None:
             raise RuntimeError
         tasks[task] = scope["exchange"]
