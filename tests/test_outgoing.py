@@ -2,11 +2,24 @@
 
 from collections.abc import Sequence
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llmgateway.exchange import Exchange, Header
+from llmgateway.middleware.observe import Observe
+from llmgateway.middleware.security_headers import SecurityHeaders
 from llmgateway.outgoing import WHOLE, Outgoing
-from tests.asgi import Client
+from tests.asgi import Client, scope_of
+
+
+class Records:
+    """Writes nothing down."""
+
+    def secure(self, exchange: Exchange) -> None:
+        """Nothing is lost."""
+
+    def record(self, exchange: Exchange) -> None:
+        exchange.recorded = True
+
 
 END: Message = {"type": "http.response.body", "body": b"end"}
 
@@ -28,9 +41,17 @@ async def test_by_itself_it_changes_nothing() -> None:
 
 
 async def test_whoever_is_within_finds_the_same() -> None:
-    outgoing = Outgoing(Client().send)
+    found: list[Send] = []
 
-    assert Outgoing.of(outgoing) is outgoing
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        found.append(send)
+
+    client = Client()
+    outgoing = Outgoing(client.send)
+    for middleware in (SecurityHeaders(app), Observe(app, recorder=Records())):
+        await middleware(scope_of(), client.receive, outgoing)
+
+    assert found == [outgoing, outgoing]
 
 
 async def test_around_what_somebody_put_around_it_is_another() -> None:
@@ -41,11 +62,10 @@ async def test_around_what_somebody_put_around_it_is_another() -> None:
     async def around(message: Message) -> None:
         await outer(message)
 
-    inner = Outgoing.of(around)
+    inner = Outgoing(around)
     inner.lines = b"inner: 1\r\n"
     await inner(start())
 
-    assert inner is not outer
     assert client.headers == {"inner": "1", "outer": "1"}
 
 

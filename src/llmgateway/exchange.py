@@ -7,6 +7,7 @@ The `Exchange` is made at the door, filled room by room and read at the end. Eac
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
@@ -255,14 +256,10 @@ class Sensitivity(Struct, frozen=True, gc=False):
     action: str = "none"
 
 
-def _request_id() -> str:
-    return new_id("req")
-
-
 class Exchange(Struct):
     """One request on its way. Times are `time.perf_counter` seconds."""
 
-    id: str = field(default_factory=_request_id)  # middleware/request_id
+    id: str = field(default_factory=partial(new_id, "req"))  # middleware/request_id
     client_id: str | None = None  # middleware/request_id: the client's own X-Request-ID, when valid
     started: float = field(default_factory=time.perf_counter)  # middleware/request_id
     method: str = ""  # middleware/request_id

@@ -4,7 +4,6 @@ A message passes one frame so, and not one for each that adds a header or looks 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Self
 
 from starlette.types import Message, Send
 
@@ -19,7 +18,7 @@ SendLast = Callable[[Exchange, Send, Message], Awaitable[None]]
 
 
 class Outgoing:
-    """Made by the outermost middleware, and found by those within.
+    """Made by the outermost middleware, and found by those within: as their `send`, if nobody put anything around it.
 
     Attributes:
         takes_whole: Whether a message may be a whole answer.
@@ -41,11 +40,6 @@ class Outgoing:
         self.fitting: Callable[[Sequence[Header]], Sequence[Header]] | None = None
         self.exchange: Exchange | None = None
         self.last: SendLast | None = None
-
-    @classmethod
-    def of(cls, send: Send) -> Self:
-        """Find it, or make another around what somebody has put around it."""
-        return send if isinstance(send, cls) else cls(send)
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """Send a message."""

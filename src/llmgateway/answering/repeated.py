@@ -1,7 +1,9 @@
 """Requests of one client on one connection: their heads are alike but for the body's length, and parsed once."""
 
 import re
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
+
+from msgspec import Struct
 
 from llmgateway.answering.head import Header
 
@@ -13,7 +15,7 @@ _MOST_BYTES = 4096
 _MOST_DIGITS = 15
 
 
-class Repeated(NamedTuple):
+class Repeated(Struct, frozen=True):
     """A head and what the parser made of it.
 
     Args:

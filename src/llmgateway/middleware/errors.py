@@ -36,7 +36,7 @@ class Errors:
             await self._app(scope, receive, send)
             return
         exchange: Exchange = scope["exchange"]
-        outgoing = Outgoing.of(send)
+        outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
         error: GatewayError
         try:
             await self._app(scope, receive, outgoing)

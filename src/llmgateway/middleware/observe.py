@@ -33,7 +33,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         exchange: Exchange = scope["exchange"]
-        outgoing = Outgoing.of(send)
+        outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
         outgoing.exchange, outgoing.last = exchange, self._send_last
         try:
             await self._app(scope, receive, outgoing)

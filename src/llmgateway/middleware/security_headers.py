@@ -23,7 +23,7 @@ class SecurityHeaders:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
-        outgoing = Outgoing.of(send)
+        outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
         outgoing.fitting, outgoing.json_lines = _fitting, _JSON_LINES
         return self._app(scope, receive, outgoing)
 
