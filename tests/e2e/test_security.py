@@ -418,7 +418,7 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.identified = self.scans = self.let_in = self.settled = 0
-        reserve, settle, at_once, scan = MemoryLimiter.reserve_now, MemoryLimiter.settle, Identify.at_once, Scanner.scan
+        reserve, settle, known, scan = MemoryLimiter.reserve_now, MemoryLimiter.settle, Identify.known, Scanner.scan
 
         def reserving(limiter: MemoryLimiter, ask: Ask) -> Decision:
             decision = reserve(limiter, ask)
@@ -430,9 +430,9 @@ class Counted:
             self.settled += 1
             settle(limiter, reservation, **used)
 
-        def identifying(identify: Identify, proof: bytes | None) -> Any:
+        def identifying(identify: Identify, digest: str) -> Any:
             self.identified += 1
-            return at_once(identify, proof)
+            return known(identify, digest)
 
         def scanning(scanner: Scanner, text: str) -> Findings:
             self.scans += 1
@@ -440,7 +440,7 @@ class Counted:
 
         monkeypatch.setattr(MemoryLimiter, "reserve_now", reserving)
         monkeypatch.setattr(MemoryLimiter, "settle", settling)
-        monkeypatch.setattr(Identify, "at_once", identifying)
+        monkeypatch.setattr(Identify, "known", identifying)
         monkeypatch.setattr(Scanner, "scan", scanning)
 
 
