@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmgateway.api.replies import EventStream, Piece, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, MethodNotAllowedError
-from llmgateway.exchange import Call, Complete, Exchange, Operation, Reply, Streamed
+from llmgateway.exchange import Call, Complete, Exchange, Operation, Streamed
 from llmgateway.gateway.cache_control import CACHE_HEADERS, cache_ask
 from llmgateway.gateway.gateway import Gateway
 from llmgateway.gateway.route_control import ROUTE_HEADERS, is_true, route_ask
@@ -74,16 +74,16 @@ class ModelCalls:
         body: bytes = scope["body"]
         read = self._read
         call = self._call(body, read(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(read, body))
-        if dry:
-            await send_complete(exchange, _whole(await self._gateway.explain(exchange, call)), send)
-            return
-        if self._started is not None:
+        if self._started is not None and not dry:
             exchange.requested_model, exchange.stream = call.model, call.stream
             self._started(exchange)
-        if call.stream:
+        if call.stream and not dry:
             await self._stream(exchange, call, send, scope.get("piece"))
             return
-        await send_complete(exchange, _whole(await self._gateway.send(exchange, call)), send)
+        reply = await (self._gateway.explain(exchange, call) if dry else self._gateway.send(exchange, call))
+        if not isinstance(reply, Complete):
+            raise TypeError("a stream came for a call that asked for none")
+        await send_complete(exchange, reply, send)
 
     def _ask(self, exchange: Exchange, headers: dict[bytes, bytes]) -> bool:
         """Note what the headers ask for. Returns whether nobody is to be called."""
@@ -99,6 +99,7 @@ class ModelCalls:
 
     def _call(self, body: bytes, asked: Asked) -> Call:
         options = asked.stream_options
+        longest, also, answers, best_of = asked.max_completion_tokens, asked.max_tokens, asked.n, asked.best_of
         return Call(
             operation=self._operation,
             model=asked.model,
@@ -107,8 +108,8 @@ class ModelCalls:
             include_usage=bool(options and options.include_usage),
             user=asked.user if isinstance(asked.user, str) else None,
             # Of two, some upstreams read the one and some the other.
-            max_tokens=_most(asked.max_completion_tokens, asked.max_tokens) or None,
-            n=(_most(asked.n, asked.best_of) or 1) * asked.questions(),
+            max_tokens=_most(longest, also) or None if longest or also else None,
+            n=(_most(answers, best_of) or 1 if answers or best_of else 1) * asked.questions(),
             needs=asked.needs(),
             has_answers=asked.has_answers(),
             fields=TopFields() if len(body) > LONG_BYTES else None,
@@ -151,15 +152,9 @@ class ModelCalls:
         return min(asked_s, self._times.request_s)
 
 
-def _whole(reply: Reply) -> Complete:
-    if not isinstance(reply, Complete):
-        raise TypeError("a stream came for a call that asked for none")
-    return reply
-
-
 def _most(one: object, other: object) -> int:
     """Give the larger of two numbers; 0 is none."""
-    return 0 if one is None and other is None else max(_count(one), _count(other))
+    return max(_count(one), _count(other))
 
 
 def _count(given: object) -> int:
