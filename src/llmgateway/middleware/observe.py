@@ -1,5 +1,7 @@
 """Has every request written down at its end, however it ends."""
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,7 +45,14 @@ class Observe:
                     exchange.status = ClientGoneError.status
                 self._recorder.record(exchange)
 
-    async def _send_last(self, exchange: Exchange, send: Send, message: Message) -> None:
+    def _send_last(self, exchange: Exchange, send: Send, message: Message) -> Awaitable[None]:
         self._recorder.secure(exchange)
-        await send(message)
+        sent = send(message)
+        if isinstance(sent, asyncio.Future) and sent.done():  # as by our own server, unless its client is slow
+            self._recorder.record(exchange)
+            return sent
+        return self._record_after(sent, exchange)
+
+    async def _record_after(self, sent: Awaitable[None], exchange: Exchange) -> None:
+        await sent
         self._recorder.record(exchange)
