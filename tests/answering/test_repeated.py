@@ -186,9 +186,9 @@ async def test_a_head_that_comes_again_is_parsed_twice(
 async def test_whoever_sends_another_head_each_time_is_not_compared_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
 
-    class Counting(Repeated):
+    class Counting(Repeated, frozen=True):
         @override
-        def read(self, data: bytes) -> tuple[bytes, bytes] | None:
+        def read(self, data: bytes) -> tuple[bytes, bytes, int] | None:
             compared.append(data)
             return super().read(data)
 
