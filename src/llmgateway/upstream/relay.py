@@ -39,7 +39,7 @@ _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
 _LARGE_BYTES = 256 * 1024
 _OK = range(200, 300)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_PASSED_ON = pattern_of(rb"(?:x-)?request-id|retry-after|x-ratelimit-[^:\r]*")
+_PASSED_ON = pattern_of(rb"x-(?:request-id|ratelimit-[^:\r]*)|re(?:quest-id|try-after)")
 
 
 class Relay:

@@ -6,7 +6,7 @@ import pytest
 from typing_extensions import override
 from yarl import URL
 
-from llmgateway.upstream.http.body import Body
+from llmgateway.upstream.http.body import Body, WholeBody
 from llmgateway.upstream.http.failures import LostError
 from llmgateway.upstream.http.pool import Pool
 from tests.upstream.http.speaking import read_request, serving
@@ -133,6 +133,13 @@ async def test_a_whole_body_is_taken_without_waiting_and_nothing_else_is(body: B
     broken.feed([b"one"])
     broken.end(LostError("gone"))
     assert broken.whole(100) is None
+
+
+async def test_a_body_that_has_come_already_is_read_once() -> None:
+    one, other = WholeBody(b"whole"), WholeBody(b"whole")
+
+    assert (one.at_eof(), await one.readany(), one.at_eof(), await one.readany()) == (False, b"whole", True, b"")
+    assert (await other.read(), other.at_eof(), await other.read()) == (b"whole", True, b"")
 
 
 async def test_a_failure_comes_after_all_that_came_before_it(body: Body) -> None:

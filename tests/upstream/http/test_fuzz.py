@@ -130,6 +130,33 @@ def test_an_answer_with_one_byte_changed_never_hangs(data: st.DataObject, whole:
     )
 
 
+NAMES = st.sampled_from(
+    b"content-length|Content-Length|Transfer-Encoding|CONNECTION|Connection|Proxy-Connection|Upgrade|TE|Keep-Alive|"
+    b"Content-Type|X-Request-Id|Date|x y| x||\xe9".split(b"|")
+)
+VALUES = st.sampled_from(
+    b'5| 5|  5|05|5 |4|6|-5|5, 5|chunked|| keep-alive| Keep-Alive| keep-alive, x| close| upgrade|\t| a: b|h3=":443"|'
+    b" \xe9|a\0b|a\nb|a\rb| \x7f".split(b"|")
+)
+FIELDS = st.lists(st.tuples(NAMES, VALUES).map(b":".join), max_size=6)
+STATUS_LINES = st.sampled_from(
+    [
+        *[b"HTTP/1.1 200 OK"] * 4,
+        *b"HTTP/1.1 200|HTTP/1.0 200 OK|HTTP/1.1 204 X|HTTP/1.1 200 \xe9\0|HTTP/1.1 2000 ".split(b"|"),
+    ]
+)
+
+
+@given(STATUS_LINES, FIELDS, FIELDS)
+@settings(max_examples=800, deadline=None)
+def test_an_answer_that_comes_at_once_is_read_as_the_parser_reads_it(
+    status_line: bytes, before: list[bytes], after: list[bytes]
+) -> None:
+    whole = b"\r\n".join([status_line, *before, b"Content-Length: 5", *after, b"", b"hello"])
+
+    assert asyncio.run(hear([whole], ends=False)) == asyncio.run(hear([whole[:1], whole[1:]], ends=False))
+
+
 async def by_aiohttp(url: str) -> bytes | None:
     async with aiohttp.ClientSession() as session:
         try:

@@ -3,7 +3,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from llmgateway.upstream.http.failures import NotAnAddressError
-from llmgateway.upstream.http.head import Origin, field, read_fields, request_head
+from llmgateway.upstream.http.head import Origin, end_of_whole, field, read_fields, request_head
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nX-Empty:\r\nX-Two: one\r\nx-two:\t two \t\r\nX-Raw: \xe9\xc3\xa9\r\n"
 
@@ -67,3 +67,37 @@ def test_fields_are_read_in_order_and_their_names_have_no_case() -> None:
 )
 def test_a_field_is_found_without_reading_the_others(name: bytes, value: bytes | None) -> None:
     assert field(HEAD.lower(), name) == value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 5",
+        b"content-length:5",
+        b'Date: now\r\nConnection: keep-alive\r\nContent-Length: 5\r\nServer: x\r\nX-Empty:\r\nalt-svc: h3=":443"',
+    ],
+)
+def test_the_end_of_a_head_is_found_whose_body_came_with_it(fields: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % fields
+
+    assert end_of_whole(head + b"hello") == len(head)
+    assert (end_of_whole(head + b"hell"), end_of_whole(head + b"hello "), end_of_whole(head)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 201 Created\r\nContent-Length: 5",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5",
+        b"HTTP/1.1 200 OK\r\nDate: now",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Encoding: gzip",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n X: folded",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: caf\xc3\xa9",
+        b"HTTP/1.1 200 OK\nContent-Length: 5",
+    ],
+)
+def test_a_head_of_which_more_is_to_be_said_is_left_to_the_parser(head: bytes) -> None:
+    assert end_of_whole(head + b"\r\n\r\nhello") == 0

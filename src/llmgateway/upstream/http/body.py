@@ -120,6 +120,28 @@ class Body:
             waiter.set_result(None)
 
 
+class WholeBody:
+    """A body that has come already; read as a `Body` is."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self, whole: bytes) -> None:
+        self._rest = whole
+
+    def at_eof(self) -> bool:
+        """Whether all there is has been read."""
+        return not self._rest
+
+    async def readany(self) -> bytes:
+        """Read all of it; nothing is the end."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    async def read(self) -> bytes:
+        """Read all that is left."""
+        return await self.readany()
+
+
 def _anew(failure: OSError) -> OSError:
     """Make another one like it: what is raised holds the frames that it passes, and these the body that holds it."""
     return type(failure)(*failure.args)

@@ -13,12 +13,12 @@ from typing_extensions import override
 
 from llmgateway.upstream.http.body import Body
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
-from llmgateway.upstream.http.head import Origin, field
-from llmgateway.upstream.http.response import Response
+from llmgateway.upstream.http.head import Origin, end_of_whole, field
+from llmgateway.upstream.http.response import ComingResponse, Response
 
 # Of one answer, with the provisional ones before it.
 MAX_HEAD_BYTES = 32 * 1024
-_FIRST_FINAL_STATUS = 200
+_FIRST_FINAL_STATUS = _OK = 200
 _BLANK_LINE = b"\r\n\r\n"
 _BLANK_LINE_BYTES = len(_BLANK_LINE)
 # A socket's own buffers hold this much, so that it is as good as sent.
@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answer_head",
         "_arrived",
         "_body",
         "_freed",
@@ -47,7 +48,6 @@ class Connection(asyncio.Protocol):
         "_is_writing",
         "_loop",
         "_lost",
-        "_lowered",
         "_may_stay",
         "_parser",
         "_transport",
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._head = b""  # as far as it has come
         self._head_start = 0  # behind the provisional ones
-        self._lowered = b""
+        self._answer_head = b""  # the head of the answer that comes
         self._is_complete = self._is_unsure = self._is_writing = self._may_stay = False
 
     async def ask(self, head: bytes, body: bytes) -> Response:
@@ -132,8 +132,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._body is None and not self._is_expected(data):
-            self.hang_up()
+        if self._body is None and self._needs_no_parser(data):
             return
         failure: OSError | None = None
         try:
@@ -188,11 +187,11 @@ class Connection(asyncio.Protocol):
             self._is_unsure = status >= HTTPStatus.BAD_REQUEST
         self._head, self._head_start = b"", 0
         head = head[start : end - 2]
-        self._lowered = lowered = head.lower()
+        self._answer_head = head
         body = self._body = Body(self._loop, self._valve)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            waiter.set_result(Response(status, head, lowered, body, self._stop))
+            waiter.set_result(ComingResponse(status, head, body, self._stop))
 
     def on_message_complete(self) -> None:
         """Note that the answer is whole, unless it was a provisional one."""
@@ -200,12 +199,27 @@ class Connection(asyncio.Protocol):
             self._is_complete = True
             self._may_stay = self._parser.should_keep_alive()
 
-    def _is_expected(self, data: bytes) -> bool:
-        """Take a piece of a head, unless nobody asked, or whoever did has gone: it would be the next one's answer."""
+    def _needs_no_parser(self, data: bytes) -> bool:
+        """Deal with an answer that came whole, or that nobody waits for; take anything else for a piece of a head."""
         waiter = self._waiter
         if waiter is None or waiter.done():
+            # Nobody asked, or whoever did has gone: it would be the next one's answer.
+            self.hang_up()
+            return True
+        if self._head:
+            self._head += data
             return False
-        self._head = self._head + data if self._head else data.lstrip(b"\r\n")
+        end = end_of_whole(data)
+        if not 0 < end <= MAX_HEAD_BYTES:
+            self._head = data.lstrip(b"\r\n")
+            return False
+        self._waiter = None
+        # As in `_finish`; who answers with success has read all of the question.
+        may_stay = not self._is_writing and not self._transport.get_write_buffer_size()
+        if not may_stay:
+            self._transport.abort()
+        waiter.set_result(Response(_OK, data[: end - 2], data[end:]))
+        self._freed(self, may_stay)
         return True
 
     def _finish(self, body: Body) -> None:
@@ -229,7 +243,8 @@ class Connection(asyncio.Protocol):
             self._fail(LostError(str(error or "closed")))
 
     def _ends_with_connection(self) -> bool:
-        return all(field(self._lowered, name) is None for name in (b"content-length", b"transfer-encoding"))
+        lowered = self._answer_head.lower()
+        return all(field(lowered, name) is None for name in (b"content-length", b"transfer-encoding"))
 
     def _fail(self, failure: OSError) -> None:
         # To close waits until all is written, which a peer that stopped reading puts off for ever.

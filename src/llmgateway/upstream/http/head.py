@@ -11,6 +11,14 @@ from llmgateway.upstream.http.failures import NotAnAddressError
 
 Fields = tuple[tuple[str, str], ...]
 _CACHED_HEADS = 4096
+# Lines that say nothing of how the body is framed or packed, nor of what becomes of the connection (RFC 9110, 5.6.2).
+_PLAIN_LINES = (
+    rb"(?:\r\n(?![CcTtUuPp](?i:ontent-(?:length|encoding)|ransfer-encoding|pgrade|roxy-|onnection(?!: keep-alive\r)))"
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*)*"
+)
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 200 [ -~]*%b\r\n(?i:content-length): ?([0-9]{1,9})%b\r\n\r\n" % (_PLAIN_LINES, _PLAIN_LINES)
+)
 
 
 class Origin(NamedTuple):
@@ -68,9 +76,18 @@ def read_fields(head: bytes) -> CIMultiDict[str]:
     return fields
 
 
+def end_of_whole(data: bytes) -> int:
+    """Find the end of the head of an answer that has come whole; 0 is anything else, for a parser to read.
+
+    It is so only with status 200, one declared length, and a head of which there are no two opinions.
+    """
+    found = _PLAIN_HEAD.match(data)
+    return 0 if found is None or found.end() + int(found[1]) != len(data) else found.end()
+
+
 def pattern_of(names: bytes) -> re.Pattern[bytes]:
-    """Make what `Response.fields` looks for out of an expression for lower-case names."""
-    return re.compile(rb"\r\n(%b):[ \t]*([^\r]*)" % names)
+    """Make what `Response.fields` looks for out of an expression for names."""
+    return re.compile(rb"\r\n((?i:%b)):[ \t]*([^\r]*)" % names)
 
 
 def field(lowered: bytes, name: bytes) -> bytes | None:
