@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from llmgateway.catalog.model import Account, Deployment, Wire
-from llmgateway.errors import GatewayError
+from llmgateway.catalog.model import Deployment, Wire
+from llmgateway.errors import GatewayError, ProviderTimeoutError
 from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
 from llmgateway.routing.charge import Charge
 from llmgateway.routing.expected import expected_usage
@@ -72,13 +72,14 @@ class Attempts:
         account = deployment.account
         if self._propagate:
             call = _traced(call, exchange, begun.attempt)
-        limit = self._limit(exchange, begun.attempt, self._own_s(account, stream=call.stream))
+        limit = self._limit(exchange, begun, call)
         try:
             reply = await self._upstreams[account.wire].send(deployment, call)
             if isinstance(reply, Streamed):
                 reply.chunks = await opened(reply.chunks, account.provider)
+                return self._metered(exchange, begun, call, reply)
         except asyncio.CancelledError:
-            self._cancelled(exchange, begun, call, limit)
+            self._cancelled(exchange, begun, call, limit.cancelled())
             raise
         except GatewayError as error:
             begun.refused(error)
@@ -88,10 +89,7 @@ class Attempts:
             raise
         finally:
             limit.rest(self._resting)
-        if isinstance(reply, Streamed):
-            return self._metered(exchange, begun, call, reply)
         begun.answered(stream=False)
-        begun.end("ok")
         if reply.usage is None:
             reply.usage = await self._charge.counted(call, text_of_answer(reply.body), deployment)
         self._charge.add(exchange, deployment, reply.usage)
@@ -103,9 +101,8 @@ class Attempts:
         reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
         return reply
 
-    def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, limit: TimeLimit) -> None:
+    def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, late: ProviderTimeoutError | None) -> None:
         """Write down an attempt that was cancelled. Raises: ProviderTimeoutError: It was the time limit's doing."""
-        late = limit.cancelled()
         usage = expected_usage(call, begun.attempt.deployment)
         if begun.beaten:
             begun.superseded()
@@ -114,7 +111,7 @@ class Attempts:
         elif late is None:
             begun.left()
         else:
-            begun.late(late, counts=self._is_own(limit, begun, call))
+            begun.late(late, counts=self._is_own(begun, call))
         # The provider may have answered it whole by now: a client that leaves each time must not call for nothing.
         self._charge.add(exchange, begun.attempt.deployment, usage)
         try:
@@ -123,34 +120,36 @@ class Attempts:
         finally:
             late = None  # its traceback holds this frame: in a circle, both would wait for the collector
 
-    def _limit(self, exchange: Exchange, attempt: Attempt, own_s: float | None) -> TimeLimit:
+    def _limit(self, exchange: Exchange, begun: Begun, call: Call) -> TimeLimit:
         """Begin the limit of an attempt: its own, or the end of the request's time if that comes first."""
+        attempt = begun.attempt
         due = math.inf if exchange.deadline is None else exchange.deadline
+        own_s = attempt.deployment.account.timeout_s
+        if call.stream:
+            own_s = self._first_s(own_s)
         if own_s is not None and attempt.started + own_s < due:
             due = attempt.started + own_s
-
-        def verdict() -> str:
-            after_s = max(0.0, due - attempt.started)
-            return f"{attempt.deployment.account.provider} did not answer within {after_s:.3g} s."
-
+        begun.due = due
         if not self._resting:
-            return TimeLimit(due - time.perf_counter(), verdict)
+            return TimeLimit(due - time.perf_counter(), begun.verdict)
         limit = self._resting.pop()
-        limit.set(due, verdict)
+        limit.set(due, begun.verdict)
         return limit
 
-    def _own_s(self, account: Account, *, stream: bool) -> float | None:
-        """Give the seconds that an attempt has by itself, whatever the request allows."""
-        own_s, first_s = account.timeout_s, self._limits.first_token_s
-        return first_s if stream and (own_s is None or first_s < own_s) else own_s
+    def _first_s(self, own_s: float | None) -> float:
+        """Give the seconds until a stream's first event."""
+        first_s = self._limits.first_token_s
+        return first_s if own_s is None or first_s < own_s else own_s
 
-    def _is_own(self, limit: TimeLimit, begun: Begun, call: Call) -> bool:
+    def _is_own(self, begun: Begun, call: Call) -> bool:
         """Whether it says something of a deployment that it was late: not where the client is in haste."""
         attempt = begun.attempt
-        own_s = self._own_s(attempt.deployment.account, stream=call.stream)
-        if own_s is not None and limit.due >= attempt.started + own_s:
+        own_s = attempt.deployment.account.timeout_s
+        if call.stream:
+            own_s = self._first_s(own_s)
+        if own_s is not None and begun.due >= attempt.started + own_s:
             return True
-        return limit.due - attempt.started >= self._limits.request_s / 2
+        return begun.due - attempt.started >= self._limits.request_s / 2
 
 
 def _traced(call: Call, exchange: Exchange, attempt: Attempt) -> Call:

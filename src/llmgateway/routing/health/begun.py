@@ -1,5 +1,6 @@
 """An attempt that runs: how it ends is told once, to its line in the exchange and to its deployment's health."""
 
+import math
 import time
 
 from llmgateway.errors import (
@@ -19,15 +20,17 @@ from llmgateway.routing.health.health import Health
 class Begun:
     """An attempt and the health of its deployment.
 
-    Args of the state: `beaten` is set by whoever asked another deployment beside it and has its answer.
+    Args of the state: `beaten` is set by whoever asked another deployment beside it and has its answer; `due` is when
+    its time is over, in `time.perf_counter` seconds.
     """
 
-    __slots__ = ("_probe", "attempt", "beaten", "health", "silence_counts")
+    __slots__ = ("_probe", "attempt", "beaten", "due", "health", "silence_counts")
 
     def __init__(self, attempt: Attempt, health: Health) -> None:
         self.attempt = attempt
         self.health = health
         self.beaten = False
+        self.due = math.inf
         # Whether it says something of its deployment that it was beaten without a word from it.
         self.silence_counts = False
         self._probe = health.begin(attempt.started)
@@ -37,13 +40,20 @@ class Begun:
         """Whether it is the one call that a half-open circuit lets pass."""
         return self._probe != 0
 
+    def verdict(self) -> str:
+        """Say what is wrong when its time is over; as `TimeLimit` asks for it."""
+        after_s = max(0.0, self.due - self.attempt.started)
+        return f"{self.attempt.deployment.account.provider} did not answer within {after_s:.3g} s."
+
     def answered(self, *, stream: bool) -> None:
-        """Note that an answer, or a stream's first event, is there."""
-        now, attempt = time.perf_counter(), self.attempt
+        """Note that a whole answer is there, which is the end, or a stream's first event."""
+        now, attempt, health = time.perf_counter(), self.attempt, self.health
+        health.answered(now, attempt.started, stream=stream, probe=self._probe and self._probed())
         if stream:
             attempt.first_chunk = now
-        probe = self._probe and self._probed()
-        self.health.answered(now, attempt.started, stream=stream, probe=probe)
+        elif attempt.ended is None:
+            attempt.ended, attempt.outcome = now, "ok"
+            health.end()
 
     def refused(self, error: GatewayError) -> None:
         """Note the error that it ended with, before or after its first event."""

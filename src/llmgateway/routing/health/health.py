@@ -135,7 +135,10 @@ class Health:
     def begin(self, now: float) -> int:
         """Note that a call begins. Gives the number of the probe that it is; 0 is none."""
         self.inflight += 1
-        if self.until == 0.0 or not self.is_due(now):
+        return 0 if self.until == 0.0 else self._tried(now)
+
+    def _tried(self, now: float) -> int:
+        if not self.is_due(now):
             return 0
         self._probes += 1
         self.probing, self._probing_until = self._probes, now + self._policy.probe_s
@@ -149,7 +152,11 @@ class Health:
         """Note that an answer came, or a stream's first event."""
         if began >= self.changed_at:
             (self.streamed if stream else self.whole).add(now, now - began)
-            self._count(now, 0.0)
+            if self._failures:
+                self._count(now, 0.0)
+            else:
+                self._calls = self._calls * math.exp((self._counted_at - now) / _COUNTED_S) + 1.0
+                self._counted_at = now
             if self.until == 0.0 and probe == 0:  # as usual
                 self.heard_at, self.in_a_row = now, 0
                 return
@@ -290,9 +297,8 @@ class Health:
         kept = math.exp((self._counted_at - now) / _COUNTED_S)
         self._calls = self._calls * kept + calls
         self._counted_at = now
-        if failed or self._failures:
-            self._failures = self._failures * kept + failed
-            self.failed_share = self._failures / max(self._calls, self._policy.least_calls)
+        self._failures = self._failures * kept + failed
+        self.failed_share = self._failures / max(self._calls, self._policy.least_calls)
 
     def _is_too_much(self) -> bool:
         policy = self._policy
