@@ -3,9 +3,8 @@
 import asyncio
 import re
 from collections.abc import Coroutine
-from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from multidict import CIMultiDict
@@ -17,6 +16,7 @@ from llmgateway.exchange import Call, Complete, Header, Operation, Reply, Stream
 from llmgateway.upstream.base import usage_of
 from llmgateway.upstream.errors import upstream_error
 from llmgateway.upstream.http.head import RequestHead, pattern_of
+from llmgateway.upstream.http.pool import Pool
 from llmgateway.upstream.http.response import Response
 from llmgateway.upstream.transport import MAX_RESPONSE_BYTES, Transport, connection_failure, post_head, read_body
 from llmgateway.wire.answers import Answer, read_answer
@@ -37,9 +37,19 @@ _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
 # Above this size a body is made ready in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
+# Names made up by clients must not fill the memory.
+_MOST_LINES = 4096
 _OK = range(200, 300)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSED_ON = pattern_of(rb"x-(?:request-id|ratelimit-[^:\r]*)|re(?:quest-id|try-after)")
+
+
+class _Line(NamedTuple):
+    """The way to one model: what every question there begins with, and who sends it."""
+
+    account: Account
+    head: RequestHead
+    pool: Pool
 
 
 class Relay:
@@ -47,6 +57,7 @@ class Relay:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._lines: dict[tuple[str, str, Operation], _Line] = {}
 
     async def send(self, deployment: Deployment, call: Call) -> Reply:
         account = deployment.account
@@ -54,10 +65,10 @@ class Relay:
         body = await asyncio.to_thread(_body, deployment, call) if large else _body(deployment, call)
         more = _trace_lines(call.trace_headers) if call.trace_headers else b""
         try:
-            head = _head(
-                account.wire, account.api_base, deployment.model, account.api_version, call.operation, account.api_key
-            )
-            response = await self._transport.pool(account).ask(head, body, more)
+            line = self._lines.get((account.name, deployment.model, call.operation))
+            if line is None or line.account is not account:
+                line = self._line(account, deployment.model, call.operation)
+            response = await line.pool.ask(line.head, body, more)
         except OSError as error:
             raise connection_failure(error, account) from error
         if response.status != 200:  # noqa: PLR2004  OK
@@ -69,6 +80,15 @@ class Relay:
         if answer is None:
             answer = await read_body(response, account)
         return _complete(answer, response, account)
+
+    def _line(self, account: Account, model: str, operation: Operation) -> "_Line":
+        """Make ready what all calls there have in common. Raises: UpstreamRejectedError, NotAnAddressError."""
+        url = address(account.wire, account.api_base or "", model, account.api_version, operation)
+        head = post_head(url, credentials(account.wire, account.api_key))
+        if len(self._lines) >= _MOST_LINES:
+            self._lines.clear()
+        line = self._lines[account.name, model, operation] = _Line(account, head, self._transport.pool(account))
+        return line
 
     async def probe(self, deployment: Deployment) -> bool:
         """Ask for the list of models, which costs nothing. Fills `upstream.base.Probed`."""
@@ -101,14 +121,6 @@ def _body(deployment: Deployment, call: Call) -> bytes:
         ask_usage=call.stream and not call.include_usage,
         drop_stream_options=not account.takes_stream_options,
     )
-
-
-@lru_cache(maxsize=4096)
-def _head(  # noqa: PLR0917  all that it is made of
-    wire: str, api_base: str | None, model: str, api_version: str | None, operation: Operation, api_key: str | None
-) -> RequestHead:
-    """Write what all calls of a deployment send first. Raises: UpstreamRejectedError, NotAnAddressError."""
-    return post_head(address(wire, api_base or "", model, api_version, operation), credentials(wire, api_key))
 
 
 def address(wire: str, api_base: str, model: str, api_version: str | None, operation: Operation) -> URL:
