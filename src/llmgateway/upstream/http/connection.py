@@ -13,11 +13,9 @@ from typing_extensions import override
 
 from llmgateway.upstream.http.body import Body
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
-from llmgateway.upstream.http.head import Origin, end_of_whole, field
+from llmgateway.upstream.http.head import MAX_HEAD_BYTES, Origin, end_of_whole, field
 from llmgateway.upstream.http.response import ComingResponse, Response
 
-# Of one answer, with the provisional ones before it.
-MAX_HEAD_BYTES = 32 * 1024
 _FIRST_FINAL_STATUS = _OK = 200
 _BLANK_LINE = b"\r\n\r\n"
 _BLANK_LINE_BYTES = len(_BLANK_LINE)
@@ -210,7 +208,7 @@ class Connection(asyncio.Protocol):
             self._head += data
             return False
         end = end_of_whole(data)
-        if not 0 < end <= MAX_HEAD_BYTES:
+        if not end:
             self._head = data.lstrip(b"\r\n")
             return False
         self._waiter = None

@@ -10,6 +10,8 @@ from yarl import URL
 from llmgateway.upstream.http.failures import NotAnAddressError
 
 Fields = tuple[tuple[str, str], ...]
+# Of one answer, with the provisional ones before it.
+MAX_HEAD_BYTES = 32 * 1024
 _CACHED_HEADS = 4096
 # Lines that say nothing of how the body is framed or packed, nor of what becomes of the connection (RFC 9110, 5.6.2).
 _PLAIN_LINES = (
@@ -79,10 +81,14 @@ def read_fields(head: bytes) -> CIMultiDict[str]:
 def end_of_whole(data: bytes) -> int:
     """Find the end of the head of an answer that has come whole; 0 is anything else, for a parser to read.
 
-    It is so only with status 200, one declared length, and a head of which there are no two opinions.
+    It is so only with status 200, one declared length, and a head that is not too long and of which there are no two
+    opinions.
     """
-    found = _PLAIN_HEAD.match(data)
-    return 0 if found is None or found.end() + int(found[1]) != len(data) else found.end()
+    found = _PLAIN_HEAD.match(data, 0, MAX_HEAD_BYTES)
+    if found is None:
+        return 0
+    end = found.end()
+    return end if end + int(found[1]) == len(data) else 0
 
 
 def pattern_of(names: bytes) -> re.Pattern[bytes]:
