@@ -14,12 +14,14 @@ Fields = tuple[tuple[str, str], ...]
 MAX_HEAD_BYTES = 32 * 1024
 _CACHED_HEADS = 4096
 # Lines that say nothing of how the body is framed or packed, nor of what becomes of the connection (RFC 9110, 5.6.2).
+# What is taken of a line is not given back, for a long head would be tried again at each byte; groups of lines are, for
+# Python 3.11.2 finds nothing otherwise.
 _PLAIN_LINES = (
     rb"(?:\r\n(?![CcTtUuPp](?i:ontent-(?:length|encoding)|ransfer-encoding|pgrade|roxy-|onnection(?!: keep-alive\r)))"
-    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*)*"
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~]*+)*"
 )
 _PLAIN_HEAD = re.compile(
-    rb"HTTP/1\.1 200 [ -~]*%b\r\n(?i:content-length): ?([0-9]{1,9})%b\r\n\r\n" % (_PLAIN_LINES, _PLAIN_LINES)
+    rb"HTTP/1\.1 200 [ -~]*+%b\r\n(?i:content-length): ?([0-9]{1,9})%b\r\n\r\n" % (_PLAIN_LINES, _PLAIN_LINES)
 )
 
 
