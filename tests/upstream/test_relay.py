@@ -129,6 +129,25 @@ async def test_pitfall_131_what_azure_gets_is_one_segment(relay: Relay, azure: P
     assert unquote(place) == model
 
 
+async def test_each_key_and_address_of_an_account_is_asked_with_itself(relay: Relay, provider: Player) -> None:
+    provider.always(OK)
+    ours, theirs = at(provider), at(provider, api_key="sk-client")
+    moved = replace(ours, account=replace(ours.account, api_base=f"{provider.base}/moved"))
+    seen: list[tuple[str, str]] = []
+    for deployment in (ours, theirs, ours, moved, theirs):
+        await complete(relay, deployment, call())
+        seen.append((provider.last.headers["authorization"], provider.last.target))
+
+    path = "/v1/chat/completions"
+    assert seen == [
+        ("Bearer sk-upstream", path),
+        ("Bearer sk-client", path),
+        ("Bearer sk-upstream", path),
+        ("Bearer sk-upstream", "/v1/moved/chat/completions"),
+        ("Bearer sk-client", path),
+    ]
+
+
 @pytest.mark.parametrize("model", [".", ".."])
 async def test_pitfall_131_a_step_in_the_path_is_no_deployment(relay: Relay, azure: Player, model: str) -> None:
     with pytest.raises(UpstreamRejectedError) as caught:
