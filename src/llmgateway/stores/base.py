@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from llmgateway.exchange import Left
+
 Unit = Literal["requests", "tokens"]
 
 
@@ -98,12 +100,10 @@ class Ask(Struct, gc=False):
     choices: tuple[Rules, ...] = ()
 
 
-class RateState(Struct, gc=False):
-    """What is left of a rate: whole units, and seconds until all of it is there again."""
+class RateState(Left, frozen=True, gc=False):
+    """What is left of a rate: whole units, and seconds until all of it is there again. Clients read it as it is."""
 
     rate: Rate
-    remaining: int
-    reset_s: float
 
 
 class Decision(Struct, gc=False):

@@ -32,7 +32,7 @@ class Scale(Struct, frozen=True, gc=False):
     def state(self, rate: Rate, level: int) -> RateState:
         """Say what a level means: whole units left, and seconds until it is empty."""
         left = (self.full - level) // self.unit
-        return RateState(rate, max(left, 0), level / (self.drain * US))
+        return RateState(rate.limit, max(left, 0), level / (self.drain * US), rate)
 
 
 def scale_of(rate: Rate) -> Scale:

@@ -333,7 +333,7 @@ async def test_states_of_a_refusal_show_the_rule_that_refused() -> None:
     refused = Decision(
         allowed=False,
         refused_by="key.requests_per_hour",
-        states=(RateState(minute, 0, 10.0), RateState(hour, 0, 60.0)),
+        states=(RateState(6, 0, 10.0, minute), RateState(60, 0, 60.0, hour)),
     )
     store = ScriptedStore(ScriptedLimiter([refused]))
 

@@ -14,12 +14,12 @@ def test_the_short_way_and_the_long_way_say_the_same() -> None:
     short, long = Bucket(rate(60, 2), NOW), Bucket(rate(60, 2), NOW)
     for at in range(20):
         now_us = NOW + at * SECOND // 3
-        state = pour([short], 0, now_us)
+        states = pour([[short]], 0, now_us)
 
-        assert (state is not None) == (long.wait_us(asking(), now_us) == 0)
-        if state is not None:
+        assert (states is not None) == (long.wait_us(asking(), now_us) == 0)
+        if states is not None:
             long.level += long.cost
-            assert state == long.state()
+            assert states == [long.state()]
         short.sink(now_us)
         assert short.level == long.level
 
@@ -27,9 +27,8 @@ def test_the_short_way_and_the_long_way_say_the_same() -> None:
 def test_a_call_is_added_to_all_buckets_or_to_none() -> None:
     wide, narrow = Bucket(rate(600, 20, unit="tokens"), NOW), Bucket(rate(60, 9, unit="tokens"), NOW)
 
-    state = pour([wide, narrow], 6, NOW)
-    assert state == narrow.state()
-    assert pour([wide, narrow], 6, NOW) is None
+    assert pour([[wide, narrow]], 6, NOW) == [narrow.state()]
+    assert pour([[wide, narrow]], 6, NOW) is None
     assert (wide.state().remaining, narrow.state().remaining) == (14, 3)
     take_back([wide, narrow], 6)
     assert (wide.level, narrow.level) == (0, 0)
@@ -38,10 +37,8 @@ def test_a_call_is_added_to_all_buckets_or_to_none() -> None:
 def test_of_two_as_tight_the_first_is_told() -> None:
     first, second = Bucket(rate(60, 5), NOW), Bucket(rate(6000, 5), NOW)
 
-    state = pour([first, second], 0, NOW)
-
-    assert state is not None
-    assert (state.rate.limit, state.remaining) == (60, 4)
+    assert pour([[first, second]], 0, NOW) == [first.state()]
+    assert (first.state().rate.limit, first.state().remaining) == (60, 4)
 
 
 def test_a_bucket_is_idle_when_nothing_is_left_in_it() -> None:

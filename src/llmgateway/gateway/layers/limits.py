@@ -380,21 +380,15 @@ def _beyond(rules: Rules, held: AbstractSet[str]) -> Rules:
 
 def _tell(exchange: Exchange, decision: Decision) -> None:
     """Note the tightest rate of each kind; of several with as little left, the one that refuses."""
-    requests: RateState | None = None
-    tokens: RateState | None = None
     for state in decision.states:
         if state.rate.unit == "tokens":
-            if tokens is None or _is_tighter(state, tokens, decision):
-                tokens = state
-        elif requests is None or _is_tighter(state, requests, decision):
-            requests = state
-    if requests is not None:
-        exchange.requests_left = Left(requests.rate.limit, requests.remaining, requests.reset_s)
-    if tokens is not None:
-        exchange.tokens_left = Left(tokens.rate.limit, tokens.remaining, tokens.reset_s)
+            if exchange.tokens_left is None or _is_tighter(state, exchange.tokens_left, decision):
+                exchange.tokens_left = state
+        elif exchange.requests_left is None or _is_tighter(state, exchange.requests_left, decision):
+            exchange.requests_left = state
 
 
-def _is_tighter(one: RateState, other: RateState, decision: Decision) -> bool:
+def _is_tighter(one: RateState, other: Left, decision: Decision) -> bool:
     if one.remaining == other.remaining:
         return one.rate.name == decision.refused_by
     return one.remaining < other.remaining

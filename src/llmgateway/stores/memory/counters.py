@@ -77,30 +77,33 @@ class Bucket:
         self.cost = scale.unit if rule.unit == "requests" else 0
 
 
-def pour(buckets: Sequence[Bucket], tokens: int, now_us: int) -> RateState | None:
-    """Add a call to buckets of one unit, if all of them have room for it; else to none.
+def pour(units: Sequence[Sequence[Bucket]], tokens: int, now_us: int) -> list[RateState] | None:
+    """Add a call to buckets, those of each unit together, if all of them have room for it; else to none.
 
     Returns:
-        The state of the tightest, the first of several; `None` when one of them has no room.
+        The state of the tightest of each unit, the first of several; `None` when one of them has no room.
     """
-    tightest, least = buckets[0], EXACT
-    for bucket in buckets:
-        level = bucket.level
-        sunk = (now_us - bucket.last_us) * bucket.drain
-        if sunk >= level:
-            level = 0
-        elif sunk > 0:
-            level -= sunk
-        level += bucket.cost or (tokens if tokens < bucket.burst else bucket.burst) * bucket.unit  # noqa: FURB136  likewise
-        left = (bucket.full - level) // bucket.unit
-        if left < 0:
-            take_back(buckets[: buckets.index(bucket)], tokens)
+    states: list[RateState] = []
+    for buckets in units:
+        tightest, least = buckets[0], EXACT
+        for bucket in buckets:
+            level = bucket.level - (now_us - bucket.last_us) * bucket.drain
+            if level < 0:
+                level = 0
+            elif now_us < bucket.last_us:
+                level = bucket.level
+            level += bucket.cost or (tokens if tokens < bucket.burst else bucket.burst) * bucket.unit  # noqa: FURB136  likewise
+            bucket.level = level
+            bucket.last_us = now_us
+            left = (bucket.full - level) // bucket.unit
+            if left < least:
+                tightest, least = bucket, left
+        if least < 0:
+            for poured in units[: len(states) + 1]:
+                take_back(poured, tokens)
             return None
-        bucket.level = level
-        bucket.last_us = now_us
-        if left < least:
-            tightest, least = bucket, left
-    return RateState(tightest.rule, least, tightest.level / tightest.drain_s)
+        states.append(RateState(tightest.rule.limit, least, tightest.level / tightest.drain_s, tightest.rule))
+    return states
 
 
 def take_back(buckets: Sequence[Bucket], tokens: int) -> None:

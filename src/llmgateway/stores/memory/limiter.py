@@ -67,26 +67,18 @@ class _Plan:
         for rest in self.rests:
             if rest.until_us and rest.left_us(now_us):
                 return None
-        states: list[RateState] = []
-        for buckets in self.by_unit:
-            state = pour(buckets, ask.tokens, now_us)
-            if state is None:
-                self._undo(ask, len(states), 0)
-                return None
-            states.append(state)
+        states = pour(self.by_unit, ask.tokens, now_us)
+        if states is None:
+            return None
         for holder in self.holders:
             if not holder.take(ask, now_us):
-                self._undo(ask, len(states), self.holders.index(holder))
+                self.take_back(ask, self.holders.index(holder))
                 return None
         return states
 
-    def take_back(self, ask: Ask) -> None:
-        """Undo `take`, at the same moment."""
-        self._undo(ask, len(self.by_unit), len(self.holders))
-
-    def _undo(self, ask: Ask, units: int, holders: int) -> None:
-        for buckets in self.by_unit[:units]:
-            take_back(buckets, ask.tokens)
+    def take_back(self, ask: Ask, holders: int | None = None) -> None:
+        """Undo `take`, at the same moment; of those who hold something only the first so many."""
+        take_back(self.buckets, ask.tokens)
         for holder in self.holders[:holders]:
             holder.release(ask.id)
 
