@@ -149,7 +149,7 @@ def watching() -> BudgetWatch:
 def memory(spent: object = None) -> tuple[Store, list[float]]:
     """Make the real store of one process, its limiter with a clock that a test moves."""
     clock = [1_800_000_000.0]
-    limiter = MemoryLimiter(now=lambda: clock[0], spent=spent)  # type: ignore[arg-type]
+    limiter = MemoryLimiter(now_ns=lambda: int(clock[0] * 1e6) * 1000, spent=spent)  # type: ignore[arg-type]
     return MemoryStore(limiter), clock
 
 

@@ -44,7 +44,7 @@ class Rig:
         self._link = link
         self.limiter: MemoryLimiter | RedisLimiter
         if link is None:
-            self.limiter = MemoryLimiter(now=lambda: self.now_s, spent=self._spent)
+            self.limiter = MemoryLimiter(now_ns=lambda: int(self.now_s * 1e6) * 1000, spent=self._spent)
         else:
             self.limiter = RedisLimiter(link, clock=lambda: self.now_s, spent=self._spent)
 

@@ -221,8 +221,8 @@ class Account:
             return UNKNOWN
         if now_us >= self._soonest_us:
             self._release_dead(now_us)
-        used, hard = self.spent_nusd + self._held_nusd, self.rule.hard_nusd
-        if used + ask.cost_nusd <= hard and used < hard:
+        # What costs nothing passes as long as anything is left.
+        if self.spent_nusd + self._held_nusd + (ask.cost_nusd or 1) <= self.rule.hard_nusd:
             return 0
         ends_at = self.rule.ends_at
         return NEVER_US if ends_at is None else max(round(ends_at * US) - now_us, 1)

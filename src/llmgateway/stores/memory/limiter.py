@@ -7,7 +7,6 @@ there are many.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -27,7 +26,7 @@ from llmgateway.stores.base import (
 from llmgateway.stores.gcra import NEVER_US, US
 from llmgateway.stores.memory.counters import UNKNOWN, Account, Bucket, Leases, Rest, pour, take_back
 
-_wall_clock = partial(time.clock_gettime, time.CLOCK_REALTIME)
+_US_NS = 1000
 _SWEPT_AT_ONCE = 2
 # Fewer are not worth the trouble: most would soon be made again.
 _FEW = 1000
@@ -102,7 +101,7 @@ class MemoryLimiter:
     """A limiter whose counters nobody else sees.
 
     Args:
-        now: Unix seconds.
+        now_ns: Unix time.
         spent: Told after each settlement of a purse.
         read: Reads a kept value for `reserve`.
     """
@@ -110,11 +109,11 @@ class MemoryLimiter:
     def __init__(
         self,
         *,
-        now: Callable[[], float] = _wall_clock,
+        now_ns: Callable[[], int] = time.time_ns,
         spent: Spent | None = None,
         read: Callable[[str], bytes | None] | None = None,
     ) -> None:
-        self._now = now
+        self._now_ns = now_ns
         self._spent = spent
         self._read = read
         self._rates: _Table = OrderedDict()
@@ -135,7 +134,7 @@ class MemoryLimiter:
 
     def reserve_now(self, ask: Ask) -> Decision:
         """Ask leave without waiting: nothing here waits."""
-        now_us = int(self._now() * US)
+        now_us = self._now_ns() // _US_NS
         plan = self._plans.get(id(ask.rules)) or self._plan(ask.rules, now_us)
         states = plan.take(ask, now_us)
         if states is None:
@@ -154,7 +153,7 @@ class MemoryLimiter:
         if reservation.settled:
             return
         reservation.settled = True
-        now_us = int(self._now() * US)
+        now_us, spent = self._now_ns() // _US_NS, self._spent
         ask = reservation.ask
         for rules in (ask.rules, ask.choices[reservation.choice]) if ask.choices else (ask.rules,):
             plan = self._plans.get(id(rules)) or self._plan(rules, now_us)
@@ -164,16 +163,16 @@ class MemoryLimiter:
                 leases.release(ask.id)
             for account in plan.accounts:
                 used = account.settle(ask.id, cost_nusd, now_us)
-                if used is not None and self._spent is not None:
-                    self._spent(account.rule, used)
+                if used is not None and spent is not None:
+                    spent(account.rule, used)
 
     async def seed(self, purse: Purse, spent_nusd: int) -> None:
-        account = self._kept(self._purses, purse, Account, int(self._now() * US))
+        account = self._kept(self._purses, purse, Account, self._now_ns() // _US_NS)
         if account.spent_nusd is None:
             account.spent_nusd = spent_nusd
 
     async def look(self, rules: Rules) -> Standing:
-        now_us = int(self._now() * US)
+        now_us = self._now_ns() // _US_NS
         plan = self._plan(rules, now_us)
         for bucket in plan.buckets:
             bucket.sink(now_us)
