@@ -98,12 +98,14 @@ class Complete(Struct):
     Args:
         headers: Headers of the upstream that may be passed on, renamed to `x-upstream-*`.
         model: The model as the provider reports it; `None` when it does not.
+        whole: Whether it came to its own end in every choice; `None` when nobody has looked.
     """
 
     body: bytes
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)
     model: str | None = None
+    whole: bool | None = None
 
 
 class Chunks(Protocol):

@@ -248,6 +248,22 @@ async def test_the_body_comes_back_as_it_was(relay: Relay, provider: Player) -> 
     assert (reply.body, reply.model, reply.usage) == (told, "gpt-4o-2024", None)
 
 
+@pytest.mark.parametrize(
+    ("told", "whole"),
+    [
+        ({"choices": [{"finish_reason": "stop"}]}, True),
+        ({"choices": [{"finish_reason": "length"}]}, False),
+        ({"data": [{"embedding": [1]}]}, None),
+    ],
+)
+async def test_one_look_at_an_answer_tells_whether_it_is_whole(
+    relay: Relay, provider: Player, told: dict[str, Any], whole: bool | None
+) -> None:
+    provider.script(json_step(told))
+
+    assert (await complete(relay, at(provider), call())).whole is whole
+
+
 async def test_usage_tells_cached_and_reasoning_tokens(relay: Relay, provider: Player) -> None:
     usage = {
         "prompt_tokens": 9,

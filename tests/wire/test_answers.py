@@ -72,3 +72,22 @@ def test_a_tier_that_is_no_text_costs_the_tier_only() -> None:
     assert answer is not None
     assert answer.usage is not None
     assert (answer.service_tier, answer.usage.prompt_tokens, answer.model) == (None, 3, "m")
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (b'{"choices":[{"finish_reason":"stop"},{"finish_reason":"tool_calls"}]}', True),
+        (b'{"model":7,"choices":[{"finish_reason":"stop"}]}', True),
+        (b'{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}', False),
+        (b'{"choices":[{"finish_reason":null}]}', False),
+        (b'{"choices":[{"finish_reason":7}]}', False),
+        (b'{"choices":[]}', False),
+        (b'{"data":[]}', False),
+    ],
+)
+def test_an_answer_is_whole_that_came_to_its_end_in_every_choice(body: bytes, whole: bool) -> None:
+    answer = read_answer(body)
+
+    assert answer is not None
+    assert answer.is_whole is whole

@@ -193,7 +193,7 @@ def _complete(body: bytes, response: Response, account: Account) -> Complete:
     if not answer.is_answer:
         raise UpstreamError(f"{account.provider} sent JSON that is no answer.", may_retry=True)
     usage = None if answer.usage is None else usage_of(answer.usage, answer.service_tier)
-    return Complete(body, usage, _passed_on(response), answer.model)
+    return Complete(body, usage, _passed_on(response), answer.model, answer.is_whole if answer.choices else None)
 
 
 def _hidden_error(body: bytes, response: Response, account: Account) -> GatewayError:

@@ -49,7 +49,20 @@ class UsageFields(Struct):
     service_tier: str | None = None
 
 
+# Why a model stopped that did not come to its end, in OpenAI's words and in those that some providers let through.
+_CUT = frozenset({"length", "max_tokens", "content_filter", "safety", "error", "abort", "cancelled", "timeout"})
 _NOTHING = msgspec.Raw()
+
+
+def is_end(reason: str | None) -> bool:
+    """Whether a model that says this of why it stopped came to its own end."""
+    return reason is not None and reason.lower() not in _CUT
+
+
+class Choice(Struct, gc=False):
+    """One of an answer's choices, without what it says."""
+
+    finish_reason: str | None = None
 
 
 class Answer(Struct):
@@ -60,7 +73,7 @@ class Answer(Struct):
     service_tier: str | None = None
     error: Any = None
     kind: Any = msgspec.field(default=None, name="object")
-    choices: msgspec.Raw = _NOTHING
+    choices: list[Choice] | None = None
     embeddings: msgspec.Raw = msgspec.field(default=_NOTHING, name="data")
 
     @property
@@ -71,12 +84,29 @@ class Answer(Struct):
     @property
     def is_answer(self) -> bool:
         """Whether it holds what a chat, a completion or an embedding answers with."""
-        return bytes(memoryview(self.choices)[:1]) == b"[" or bytes(memoryview(self.embeddings)[:1]) == b"["
+        return self.choices is not None or _is_list(self.embeddings)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its own end in every choice."""
+        if not self.choices:
+            return False
+        # A loop, for `all` would make a generator for each call.
+        for choice in self.choices:  # noqa: SIM110
+            if not is_end(choice.finish_reason):
+                return False
+        return True
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
 # The decoder checks a text's bytes only where it reads the text, and says so in an exception of its own kind.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_FORMS: dict[str, Any] = {
+    "choices": list[Choice] | None,
+    "usage": UsageFields | None,
+    "model": str | None,
+    "service_tier": str | None,
+}
 
 
 def read_answer(body: bytes) -> Answer | None:
@@ -97,14 +127,20 @@ def _lenient(body: bytes) -> Answer | None:
     except _UNREADABLE:
         return None
     answer = Answer(error=error, kind=kind)
-    answer.choices, answer.embeddings = fields.get("choices", _NOTHING), fields.get("data", _NOTHING)
-    for name, form in (("usage", UsageFields | None), ("model", str | None), ("service_tier", str | None)):
+    answer.embeddings = fields.get("data", _NOTHING)
+    # Choices that cannot be read are choices all the same.
+    answer.choices = [] if _is_list(fields.get("choices", _NOTHING)) else None
+    for name, form in _FORMS.items():
         if name in fields:
             try:
                 setattr(answer, name, msgspec.json.decode(fields[name], type=form, strict=False))
             except _UNREADABLE:
                 continue
     return answer
+
+
+def _is_list(value: msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"["
 
 
 def alone(chunk: bytes) -> bytes:

@@ -4,48 +4,27 @@ import re
 from collections.abc import Sequence
 from typing import Protocol, Self
 
-import msgspec
-from msgspec import Struct
-
 from llmgateway.exchange import Call, Chunks
 from llmgateway.gateway.answers.entry import MOST_BYTES
+from llmgateway.wire.answers import is_end, read_answer
 from llmgateway.wire.sse import ENDS
 
-# Why a model stopped that did not come to its end, in OpenAI's words and in those that some providers let through.
-_CUT = frozenset({"length", "max_tokens", "content_filter", "safety", "error", "abort", "cancelled", "timeout"})
 # JSON escapes quotes within text, so this can only be a field's name.
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]*)"')
-
-
-class _Choice(Struct, gc=False):
-    finish_reason: str | None = None
-
-
-class _Choices(Struct):
-    choices: list[_Choice]
-
-
-_WHOLE = msgspec.json.Decoder(_Choices)
 
 
 def is_whole(call: Call, body: bytes) -> bool:
     """Whether an answer came to its own end in every choice, and so may be given again."""
     if call.operation == "embedding":
         return True
-    try:
-        choices = _WHOLE.decode(body).choices
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    for choice in choices:
-        if not _ended(choice.finish_reason):
-            return False
-    return bool(choices)
+    answer = read_answer(body)
+    return answer is not None and answer.is_whole
 
 
 def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:
     """Whether a stream that has ended came to its own end in every choice."""
     reasons = [reason for chunk in chunks for reason in _reasons(chunk)]
-    return len(reasons) >= (call.n or 1) and all(_ended(reason.decode(errors="replace")) for reason in reasons)
+    return len(reasons) >= (call.n or 1) and all(is_end(reason.decode(errors="replace")) for reason in reasons)
 
 
 def _reasons(chunk: bytes) -> list[bytes]:
@@ -56,10 +35,6 @@ def _reasons(chunk: bytes) -> list[bytes]:
     # Where all of them are written alike, nothing stands before the first that says something.
     alike = named == unsaid + chunk.count(b'"finish_reason":"')
     return _FINISHED.findall(chunk, chunk.find(b'"finish_reason":"') if alike else 0)
-
-
-def _ended(reason: str | None) -> bool:
-    return reason is not None and reason.lower() not in _CUT
 
 
 class Taker(Protocol):

@@ -102,7 +102,7 @@ class Cache:
             lead.watch(chunks)
             # Whatever becomes of this request, those who wait for it are not forgotten.
             exchange.at_end.append(lead.leave)
-        elif len(reply.body) <= MOST_BYTES and is_whole(call, reply.body):
+        elif len(reply.body) <= MOST_BYTES and (is_whole(call, reply.body) if reply.whole is None else reply.whole):
             self.keep(exchange, call, key, lead, _kept(exchange, reply, body=reply.body))
         else:
             lead.fail()
