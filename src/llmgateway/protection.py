@@ -1,7 +1,7 @@
 """All that stands between callers and providers, put together: keys, shared store, limits, budgets, cache, audit."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Literal
 
@@ -255,7 +255,6 @@ class Protection:
             flights=self._flights,
             tally=self.tally,
             ttl_s=self._settings.cache.ttl_s,
-            now=_unix_s,
         )
 
     def _alerts_address(self) -> Address:
@@ -323,7 +322,3 @@ def _overrides(settings: Settings) -> LimitValues:
         burst=given.burst,
         cooldown_seconds=given.cooldown_s,
     )
-
-
-def _unix_s() -> float:
-    return datetime.now(UTC).timestamp()

@@ -1,6 +1,6 @@
 import pytest
 
-from llmgateway.gateway.cache_admin import CacheAdmin, Tally, name_tag, tags_of
+from llmgateway.gateway.cache_admin import CacheAdmin, Tally, answer_tags, name_tag, tags_of
 from llmgateway.stores.memory.values import MemoryValues
 
 KEY = "answer:" + "0123456789abcdef" * 4
@@ -43,6 +43,16 @@ async def test_answers_are_forgotten_by_all_that_is_said_of_them(
 
     assert await admin.clear(**asked) == cleared
     assert (await admin.status())["entries"] == 3 - cleared
+
+
+@pytest.mark.parametrize("user", ["alice", "u" * 5000, "", None])
+async def test_the_tags_of_an_answer_are_made_when_they_are_wanted(values: MemoryValues, user: str | None) -> None:
+    tags = answer_tags(user, "m" * 200, "acme", "key_1")
+    values.put("answer:4", b"x", 60, tags)
+
+    whose = tags_of(user=user, model="m" * 200, organization_id="acme", key_id="key_1")
+    assert tags.of(KEY) == (*whose, name_tag(user, "m" * 200, KEY))
+    assert await CacheAdmin(values, Tally()).clear(user=user, model="m" * 200, pattern="*m_4") == 1
 
 
 async def test_the_longest_name_of_a_user_can_be_cleared(values: MemoryValues) -> None:

@@ -1,11 +1,12 @@
 """What people may do with kept answers: look how many there are, and forget some."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
 
-from llmgateway.stores.base import Values
+from llmgateway.stores.base import Tags, Values
 
 # Users name themselves as long as they like; tags do not.
 _MOST_LABEL_CHARS = 128
@@ -44,6 +45,31 @@ def name_tag(user: str | None, model: str, key: str) -> str:
     """Give the name that patterns are compared with: `{user}_{model}_{digest}`, of the digest twelve digits."""
     digest = key.rpartition(":")[2][:12]
     return f"name:{(user or NOBODY)[:_MOST_LABEL_CHARS]}_{model[:_MOST_LABEL_CHARS]}_{digest}"
+
+
+class _Asked(Struct, frozen=True, gc=False):
+    """By whom answers were asked, and of what."""
+
+    user: str | None
+    model: str
+    organization_id: str | None
+    key_id: str | None
+
+    def of(self, key: str) -> Sequence[str]:
+        tags = tags_of(user=self.user, model=self.model, organization_id=self.organization_id, key_id=self.key_id)
+        return (*tags, name_tag(self.user, self.model, key))
+
+
+def answer_tags(user: str | None, model: str, organization_id: str | None, key_id: str | None) -> Tags:
+    """Give the tags under which answers are kept, their names among them."""
+    if user is None:
+        return _of_nobody(model, organization_id, key_id)
+    return _Asked(user[:_MOST_LABEL_CHARS], model, organization_id, key_id)
+
+
+@lru_cache(maxsize=1024)
+def _of_nobody(model: str, organization_id: str | None, key_id: str | None) -> Tags:
+    return _Asked(None, model, organization_id, key_id)
 
 
 class CacheAdmin:

@@ -216,6 +216,14 @@ class Ready(Protocol):
         ...
 
 
+class Tags(Protocol):
+    """What names many values alike: the tags of each are made only when somebody looks for them."""
+
+    def of(self, key: str) -> Sequence[str]:
+        """Give those of the value under a key."""
+        ...
+
+
 class ValuesStatus(Struct):
     """What is kept: by everyone who shares the store, where that can be told."""
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from llmgateway.exchange import Usage
 from llmgateway.gateway.answers.entry import Kept, pack, unpack
 
-SHORT = Kept(body=b'{"choices":[]}', usage=Usage(prompt_tokens=3), provider="main", model="gpt", cost_usd=0.5)
-LONG = Kept(chunks=(b"data: {}\n\n" * 500, b"data: [DONE]\n\n"), created=1.5)
+SHORT = Kept(body=b'{"choices":[]}', usage=Usage(prompt_tokens=3), provider="main", model="gpt")
+LONG = Kept(chunks=(b"data: {}\n\n" * 500, b"data: [DONE]\n\n"))
 
 
 @pytest.mark.parametrize("kept", [SHORT, LONG])

@@ -16,7 +16,7 @@ BODY = json.dumps(
     },
     separators=(",", ":"),
 ).encode()
-WHOLE = Kept(body=BODY, provider="main", upstream_model="gpt-4o", model="gpt-4o-2024", cost_usd=0.5, usage=Usage(1, 2))
+WHOLE = Kept(body=BODY, provider="main", upstream_model="gpt-4o", model="gpt-4o-2024", usage=Usage(1, 2))
 ASKED, ASKED_STREAM = Call("chat", "chat", b"{}"), Call("chat", "chat", b"{}", stream=True)
 
 

@@ -75,9 +75,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.flights = Flights(self.values, unpack)
-        self.cache = Cache(
-            self.upstream, values=self.values, flights=self.flights, tally=self.tally, ttl_s=60, now=lambda: 7.0
-        )
+        self.cache = Cache(self.upstream, values=self.values, flights=self.flights, tally=self.tally, ttl_s=60)
 
     async def ask(self, call: Call = ASKED, **exchange: Any) -> tuple[Exchange, bytes | list[bytes]]:
         """Ask as the limits would have it: what is kept is read beforehand."""
@@ -344,7 +342,7 @@ async def test_an_answer_that_a_layer_within_found_is_not_kept_again() -> None:
             exchange.cache_status = "HIT"
             return Complete(body())
 
-    cache = Cache(Finds(), values=world.values, flights=world.flights, tally=world.tally, ttl_s=60, now=lambda: 0.0)
+    cache = Cache(Finds(), values=world.values, flights=world.flights, tally=world.tally, ttl_s=60)
     await cache.send(Exchange(model=MODEL, cache_key=KEY), ASKED)
 
     assert world.values.look(KEY) is None

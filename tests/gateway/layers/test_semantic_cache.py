@@ -62,9 +62,7 @@ class World:
             ttl_s=60,
         )
         flights = Flights(self.values, unpack)
-        cache: Target = Cache(
-            semantic, values=self.values, flights=flights, tally=self.tally, ttl_s=60, now=lambda: 0.0
-        )
+        cache: Target = Cache(semantic, values=self.values, flights=flights, tally=self.tally, ttl_s=60)
         self.outermost = CacheKeys(_Reads(cache, self.values), mode="all", scope=self.scope)
 
     async def _embed(self, exchange: Exchange, text: str, model: str) -> Sequence[float]:

@@ -28,10 +28,9 @@ class Kept(Struct, array_like=True, gc=False):
     Args:
         body: The whole answer; empty for a stream.
         chunks: The events of a stream, in the pieces they came in; empty for a whole answer.
+        usage: Of a stream, which may not tell it.
         provider: The account's name that answered.
         model: As the provider reported it.
-        cost_usd: What it cost when it was made.
-        created: Unix seconds.
     """
 
     body: bytes = b""
@@ -40,8 +39,6 @@ class Kept(Struct, array_like=True, gc=False):
     provider: str | None = None
     upstream_model: str | None = None
     model: str | None = None
-    cost_usd: float | None = None
-    created: float = 0.0
 
     @property
     def size_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """Answers from what was kept, has identical questions asked once, and keeps what came whole."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec import Struct
@@ -10,7 +10,7 @@ from llmgateway.exchange import Call, Exchange, Reply, Streamed
 from llmgateway.gateway.answers.collect import CollectedChunks, is_whole, is_whole_stream
 from llmgateway.gateway.answers.entry import LARGE_BYTES, MOST_BYTES, Kept, pack, unpack
 from llmgateway.gateway.answers.give import give, give_whole
-from llmgateway.gateway.cache_admin import Tally, name_tag, tags_of
+from llmgateway.gateway.cache_admin import Tally, answer_tags
 from llmgateway.gateway.coalescing import Flights, Lead
 from llmgateway.gateway.target import Answering, Target
 from llmgateway.stores.base import Values
@@ -22,19 +22,9 @@ class Cache:
 
     Args:
         ttl_s: How long an answer is kept of which neither the client nor its model says anything.
-        now: Unix seconds.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        values: Values,
-        flights: Flights,
-        tally: Tally,
-        ttl_s: float,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, target: Target, *, values: Values, flights: Flights, tally: Tally, ttl_s: float) -> None:
         self._target = target
         self._values = values
         # Where no other process reads them, short answers are kept as they are.
@@ -42,7 +32,6 @@ class Cache:
         self._flights = flights
         self._tally = tally
         self._ttl_s = ttl_s
-        self._now = now
 
     def send(self, exchange: Exchange, call: Call) -> Answering:
         key, ask, value = exchange.cache_key, exchange.cache_ask, exchange.cached
@@ -103,14 +92,14 @@ class Cache:
             # Whatever becomes of this request, those who wait for it are not forgotten.
             exchange.at_end.append(lead.leave)
         elif len(reply.body) <= MOST_BYTES and (is_whole(call, reply.body) if reply.whole is None else reply.whole):
-            self.keep(exchange, call, key, lead, _kept(exchange, reply, body=reply.body))
+            kept = Kept(reply.body, (), None, exchange.provider, exchange.upstream_model, reply.model)
+            self.keep(exchange, call, key, lead, kept)
         else:
             lead.fail()
         return reply
 
     def keep(self, exchange: Exchange, call: Call, key: str, lead: Lead, kept: Kept) -> None:
         """Give an answer to all who wait for it, and keep it, unless it stands in for another; large ones later."""
-        kept.created = self._now()
         lead.land(kept)
         if exchange.cache_status != "MISS" or (exchange.events and _has_stood_in(exchange)):
             lead.done(kept=False)
@@ -135,14 +124,11 @@ class Cache:
         if ttl_s is None:
             ttl_s = self._ttl_s if model is None or model.cache_ttl_s is None else model.cache_ttl_s
         name = call.model if model is None else model.name
-        whose = tags_of(
-            user=call.user, model=name, organization_id=exchange.organization, key_id=exchange.caller.key_id
-        )
-        tags = (*whose, name_tag(call.user, name, key))
-        if isinstance(value, bytes):
-            self._values.put(key, value, ttl_s, tags)
-        elif self._memory is not None:
+        tags = answer_tags(call.user, name, exchange.organization, exchange.caller.key_id)
+        if self._memory is not None:
             self._memory.put(key, value, ttl_s, tags)
+        elif isinstance(value, bytes):
+            self._values.put(key, value, ttl_s, tags.of(key))
         self._tally.stored += 1
         lead.done(kept=True)
 
@@ -163,8 +149,10 @@ class _Keeping(Struct, eq=False):
 
     def whole(self, chunks: Sequence[bytes]) -> None:
         if is_whole_stream(self.call, chunks):
-            kept = _kept(self.exchange, self.reply, chunks=tuple(chunks))
-            self.cache.keep(self.exchange, self.call, self.key, self.lead, kept)
+            exchange, reply = self.exchange, self.reply
+            usage = reply.usage or exchange.usage
+            kept = Kept(b"", tuple(chunks), usage, exchange.provider, exchange.upstream_model, reply.model)
+            self.cache.keep(exchange, self.call, self.key, self.lead, kept)
         else:
             # An answer that was cut is this client's alone: another may have better luck.
             self.lead.fail()
@@ -180,11 +168,6 @@ async def _read(value: object) -> Kept | None:
     if not isinstance(value, bytes):
         return None
     return unpack(value) if len(value) <= LARGE_BYTES else await asyncio.to_thread(unpack, value)
-
-
-def _kept(exchange: Exchange, reply: Reply, *, body: bytes = b"", chunks: tuple[bytes, ...] = ()) -> Kept:
-    usage = reply.usage or exchange.usage
-    return Kept(body, chunks, usage, exchange.provider, exchange.upstream_model, reply.model, exchange.cost_usd)
 
 
 def _has_stood_in(exchange: Exchange) -> bool:

@@ -12,12 +12,12 @@ from itertools import islice
 
 from msgspec import Struct
 
-from llmgateway.stores.base import Claim, Held, Ready, ValuesStatus
+from llmgateway.stores.base import Claim, Held, Ready, Tags, ValuesStatus
 
 ANSWERS = "answer:"
 NAME = "name:"
-# What an entry takes beside its bytes: objects, and its place in the table.
-_ENTRY_BYTES = 400
+# What an entry takes beside its bytes: objects, tags, and its place in the table.
+_ENTRY_BYTES = 550
 # And what the parts of an object take beside theirs.
 _READY_BYTES = 400
 _SWEEP = 500
@@ -29,7 +29,7 @@ class _Entry(Struct, gc=False):
     until: float
     since: float
     size_bytes: int
-    tags: tuple[str, ...] = ()
+    tags: Sequence[str] | Tags = ()
 
 
 class _Shelf:
@@ -53,12 +53,12 @@ class _Shelf:
         self.entries.move_to_end(key)
         return entry
 
-    def put(self, key: str, value: bytes | Ready, ttl_s: float, now: float, tags: tuple[str, ...] = ()) -> None:
+    def put(self, key: str, value: bytes | Ready, ttl_s: float, now: float, tags: Sequence[str] | Tags = ()) -> None:
         entries = self.entries
         if key in entries:
             self.remove(key)
         value_bytes = len(value) if isinstance(value, bytes) else _READY_BYTES + value.size_bytes
-        size_bytes = _ENTRY_BYTES + len(key) + value_bytes + sum(map(len, tags))
+        size_bytes = _ENTRY_BYTES + len(key) + value_bytes
         if size_bytes > self.max_bytes:
             return  # it would push out all others, and itself
         entries[key] = _Entry(value, now + ttl_s, now, size_bytes, tags)
@@ -139,11 +139,11 @@ class MemoryValues:
             holder = claim.holder
         return Held(holder)
 
-    def put(self, key: str, value: bytes | Ready, ttl_s: float, tags: Sequence[str] = ()) -> None:
+    def put(self, key: str, value: bytes | Ready, ttl_s: float, tags: Sequence[str] | Tags = ()) -> None:
         if key in self._claims.entries:
             self._claims.remove(key)
         shelf = self._answers if key.startswith(ANSWERS) else self._others
-        shelf.put(key, value, ttl_s, self._clock(), tuple(tags))
+        shelf.put(key, value, ttl_s, self._clock(), tags)
 
     async def add(self, key: str, value: bytes, ttl_s: float) -> bytes | None:
         there = self.look(key)
@@ -174,7 +174,7 @@ class MemoryValues:
         now = self._clock()
         for count, key in enumerate(list(self._answers.entries), 1):
             entry = self._answers.entries.get(key)
-            if entry is not None and wanted.issubset(entry.tags) and _is_named(entry.tags, pattern):
+            if entry is not None and _is_meant(key, entry.tags, wanted, pattern):
                 self._answers.remove(key)
                 cleared += entry.until > now
             if count % _LOOKED_AT_ONCE == 0:
@@ -205,5 +205,8 @@ class MemoryValues:
             shelf.remove(key)
 
 
-def _is_named(tags: Sequence[str], pattern: str | None) -> bool:
+def _is_meant(key: str, given: Sequence[str] | Tags, wanted: set[str], pattern: str | None) -> bool:
+    tags = given if isinstance(given, Sequence) else given.of(key)
+    if not wanted.issubset(tags):
+        return False
     return pattern is None or any(tag.startswith(NAME) and fnmatchcase(tag[len(NAME) :], pattern) for tag in tags)
