@@ -107,7 +107,7 @@ class Protection:
         self._shared_health = SharedHealth(recording.book, self.store)
         self.spending = Spending(self.store, self._spent)
         self.tally = Tally()
-        self._flights = Flights(self.store.values, unpack, shared=lambda: self.store.shared and self.store.up)
+        self._flights = Flights(self.store.values, unpack, shared=None if self.link is None else self._is_shared)
         self.cache_admin = CacheAdmin(self.store.values, self.tally)
         self.kept = ValuesStatus()
         self.seal = LazySeal(settings.data_dir, [key.get_secret_value() for key in settings.encryption_keys], logger)
@@ -243,6 +243,9 @@ class Protection:
     def _accepted(self) -> set[str]:
         accounts = self._catalog.current.accounts.values()
         return {account.provider for account in accounts if account.accepts_client_keys}
+
+    def _is_shared(self) -> bool:
+        return self.store.shared and self.store.up
 
     def _idempotent(self, target: Target) -> Idempotency:
         self._repeats = Idempotency(self.store.values, self._settings.idempotency.ttl_s, target)

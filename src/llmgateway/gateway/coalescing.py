@@ -96,12 +96,12 @@ class Flights:
     Args:
         values: Where claims are kept.
         read: Reads a kept answer.
-        shared: Whether other processes see those values; else there are no claims.
+        shared: Whether other processes see those values; else there are no claims. `None` is that none ever does.
         lease_s: Seconds after which a claim that nobody renews is free.
     """
 
     def __init__(
-        self, values: Values, read: Read, *, shared: Callable[[], bool] = lambda: False, lease_s: float = 5.0
+        self, values: Values, read: Read, *, shared: Callable[[], bool] | None = None, lease_s: float = 5.0
     ) -> None:
         self._values = values
         self._read = read
@@ -111,7 +111,7 @@ class Flights:
 
     def claim(self, key: str, name: str) -> Claim | None:
         """Give the claim to an answer that is to be taken before `join`; `None` where there are none."""
-        return Claim("flight:" + key, name.encode(), self._lease_s) if self._shared() else None
+        return Claim("flight:" + key, name.encode(), self._lease_s) if self._is_shared() else None
 
     def release(self, claim: Claim) -> None:
         """Give a claim back, if it was taken at all, for nobody will join."""
@@ -119,9 +119,11 @@ class Flights:
 
     def lead(self, key: str) -> Lead | None:
         """Lead at once, where nobody else asks this and there are no other processes to be heard; else `join`."""
-        if key in self._flights or self._shared():
+        if key in self._flights or (self._shared is not None and self._shared()):
             return None
-        return self._begun(key).lead
+        lead = Lead()
+        lead.flight = self._flights[key] = _Flight(key, self, lead)
+        return lead
 
     async def join(
         self, key: str, deadline: float | None = None, *, name: str | None = None, holder: bytes | None = None
@@ -140,10 +142,11 @@ class Flights:
         mine = None if name is None else name.encode()
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._begun(key)
+            lead = Lead()
+            flight = lead.flight = self._flights[key] = _Flight(key, self, lead)
             if holder in _NOTES:
-                return flight.lead
-            return await self._claimed(flight, flight.lead, deadline, mine, holder)
+                return lead
+            return await self._claimed(flight, lead, deadline, mine, holder)
         if holder is not None and holder == mine:
             flight.claim = mine  # whoever leads it need not wait for another process any more
         if flight.kept is not None:
@@ -177,7 +180,7 @@ class Flights:
         if holder is not None and holder == mine:
             flight.claim = mine
             return lead
-        if not self._shared():
+        if not self._is_shared():
             return lead
         try:
             joined = await self._wait(flight, lead, deadline, mine or new_id("flight").encode(), holder)
@@ -215,10 +218,8 @@ class Flights:
         value = await self._values.get(key)
         return None if value is None else await asyncio.to_thread(self._read, value)
 
-    def _begun(self, key: str) -> "_Flight":
-        lead = Lead()
-        flight = lead.flight = self._flights[key] = _Flight(key, self, lead)
-        return flight
+    def _is_shared(self) -> bool:
+        return self._shared is not None and self._shared()
 
     def gone(self, flight: "_Flight", note: bytes | None) -> None:
         """Forget a flight, and tell other processes how it ended; `None` is that its leader left."""

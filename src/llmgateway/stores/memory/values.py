@@ -58,15 +58,15 @@ class _Shelf:
         if key in entries:
             self.remove(key)
         value_bytes = len(value) if isinstance(value, bytes) else _READY_BYTES + value.size_bytes
-        size_bytes = _ENTRY_BYTES + len(key) + value_bytes
-        if size_bytes > self.max_bytes:
+        size_bytes, max_bytes = _ENTRY_BYTES + len(key) + value_bytes, self.max_bytes
+        if size_bytes > max_bytes:
             return  # it would push out all others, and itself
         entries[key] = _Entry(value, now + ttl_s, now, size_bytes, tags)
-        self.size_bytes += size_bytes
-        while self.size_bytes > self.max_bytes or len(entries) > self.max_entries:
-            _, oldest = entries.popitem(last=False)
-            self.size_bytes -= oldest.size_bytes
+        all_bytes = self.size_bytes + size_bytes
+        while all_bytes > max_bytes or len(entries) > self.max_entries:
+            all_bytes -= entries.popitem(last=False)[1].size_bytes
             self.evictions += 1
+        self.size_bytes = all_bytes
 
     def remove(self, key: str) -> bool:
         entry = self.entries.pop(key, None)
@@ -122,12 +122,17 @@ class MemoryValues:
     def find(self, key: str) -> bytes | Ready | None:
         """Read a value as it is kept, without waiting."""
         shelf = self._answers if key.startswith(ANSWERS) else self._others
-        if key not in shelf.entries:
+        entry = shelf.entries.get(key)
+        if entry is None:
             shelf = self._claims  # a key is on one shelf at most
-            if key not in shelf.entries:
+            entry = shelf.entries.get(key)
+            if entry is None:
                 return None
-        entry = shelf.get(key, self._clock())
-        return None if entry is None else entry.value
+        if entry.until <= self._clock():
+            shelf.remove(key)
+            return None
+        shelf.entries.move_to_end(key)
+        return entry.value
 
     async def get_or_claim(self, key: str, claim: Claim) -> bytes | Held | None:
         there = self.look(key)
