@@ -23,18 +23,8 @@ def is_whole(call: Call, body: bytes) -> bool:
 
 def is_whole_stream(call: Call, chunks: Sequence[bytes]) -> bool:
     """Whether a stream that has ended came to its own end in every choice."""
-    reasons = [reason for chunk in chunks for reason in _reasons(chunk)]
+    reasons: list[bytes] = _FINISHED.findall(b"".join(chunks))
     return len(reasons) >= (call.n or 1) and all(is_end(reason.decode(errors="replace")) for reason in reasons)
-
-
-def _reasons(chunk: bytes) -> list[bytes]:
-    # With every word a stream says that there is no reason yet; an expression takes fifty times as long to pass these.
-    named, unsaid = chunk.count(b'"finish_reason"'), chunk.count(b'"finish_reason":null')
-    if named == unsaid:
-        return []
-    # Where all of them are written alike, nothing stands before the first that says something.
-    alike = named == unsaid + chunk.count(b'"finish_reason":"')
-    return _FINISHED.findall(chunk, chunk.find(b'"finish_reason":"') if alike else 0)
 
 
 class Taker(Protocol):
