@@ -138,6 +138,13 @@ def test_what_follows_done_is_left_out() -> None:
     assert scan.feed(DELTA + b"data: [DONE]\r\n\r\ndata: more\r\n\r\n") == DELTA + b"data: [DONE]\r\n\r\n"
 
 
+def test_the_first_done_is_the_end() -> None:
+    scan = ChatScan(include_usage=False)
+
+    assert scan.feed(DELTA + sse.DONE + DELTA + sse.DONE) == DELTA + sse.DONE
+    assert scan.done
+
+
 @pytest.mark.parametrize(
     "event",
     [
