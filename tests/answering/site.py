@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
@@ -86,7 +87,8 @@ async def serving(app: App) -> AsyncIterator[Site]:
     site = Site(app)
     asgi: ASGIApp = site
     config = configuration(asgi, load_settings({}))
-    assert config.http is Protocol
+    assert isinstance(config.http, partial)
+    assert config.http.func is Protocol
     server = site.server = uvicorn.Server(config)
     listening = bind("127.0.0.1", 0)
     site.port = listening.getsockname()[1]

@@ -15,8 +15,10 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from llmgateway.answering.head import Header
+from llmgateway.answering.outlet import Outlet
 from llmgateway.answering.repeated import Repeated
 from llmgateway.answering.request import Request
+from llmgateway.turn import Turn
 
 # Above this, no more of a body is read until somebody takes what there is.
 _HELD_BYTES = 64 * 1024
@@ -38,7 +40,7 @@ _REFUSAL = (
 _log = logging.getLogger("uvicorn.error")
 
 
-class Protocol(asyncio.Protocol):
+class Protocol(Outlet):
     """What uvicorn makes for each connection: it hands over its configuration, and what it knows of all connections."""
 
     def __init__(
@@ -47,7 +49,9 @@ class Protocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        turn: Turn | None = None,
     ) -> None:
+        super().__init__(turn or Turn())
         if not config.loaded:
             config.load()
         self._config = config
@@ -77,9 +81,6 @@ class Protocol(asyncio.Protocol):
         self._answering: Request | None = None
         self._waiting: deque[tuple[Request, Scope]] = deque()
         self.is_held = False
-        # Nothing is written now: the client has to read first, or is gone.
-        self.is_slow = self.is_lost = False
-        self._drained: asyncio.Event | None = None
         # Since when nobody has asked anything, or a head has been coming; `None` while there is something to answer.
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -106,11 +107,9 @@ class Protocol(asyncio.Protocol):
         self.server_state.connections.discard(self)
         self._stop_timer()
         self._waiting.clear()
-        self.is_lost = self.is_slow = True
+        self.lose()
         if self._answering is not None:
             self._answering.lose()
-        if self._drained is not None:
-            self._drained.set()
         if exc is None:
             self.transport.close()
         self._forget()
@@ -300,7 +299,7 @@ class Protocol(asyncio.Protocol):
             request.awaited.set()
         self.server_state.total_requests += 1
         if not request.keep_alive:
-            self.transport.close()
+            self.close()
         if self.transport.is_closing():
             return
         following = self._waiting.popleft() if self._waiting else None
@@ -325,7 +324,7 @@ class Protocol(asyncio.Protocol):
         if left_s > 0:
             self._idle_timer = self.loop.call_later(left_s, self._look_for_idleness)
         else:
-            self.transport.close()
+            self.close()
 
     def _stop_timer(self) -> None:
         if self._idle_timer is not None:
@@ -335,7 +334,7 @@ class Protocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """End the connection, now or with the answers that are under way: uvicorn wants to stop."""
         if self.newest is None or self.newest.is_over:
-            self.transport.close()
+            self.close()
         else:
             self.newest.keep_alive = False
 
@@ -350,29 +349,13 @@ class Protocol(asyncio.Protocol):
             self.is_held = False
             self.transport.resume_reading()
 
-    @override
-    def pause_writing(self) -> None:
-        self.is_slow = True
-        self._drained = asyncio.Event()
-
-    @override
-    def resume_writing(self) -> None:
-        self.is_slow = False
-        if self._drained is not None:
-            self._drained.set()
-
-    async def drained(self) -> None:
-        """Wait until the client has read, or is gone."""
-        if self._drained is not None:
-            await self._drained.wait()
-
     def _refuse(self) -> None:
         self._repeated = None
         _log.warning(_REFUSED.decode())
         if self._answering is None or not self._answering.started:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
-            self.transport.write(_REFUSAL % lines)
-        self.transport.close()
+            self.turn.put_off(self.write, _REFUSAL % lines)
+        self.close()
 
     def _opens_websocket(self) -> bool:
         named = dict(self._headers)
@@ -393,6 +376,7 @@ class Protocol(asyncio.Protocol):
         protocol = cast("type[Any]", self._config.ws_protocol_class)(
             config=self._config, server_state=self.server_state, app_state=self._app_state
         )
+        self.turn.end()
         protocol.connection_made(self.transport)
         protocol.data_received(self._head())
         self.transport.set_protocol(protocol)

@@ -100,7 +100,7 @@ class Request:
 
     async def _give_up(self) -> None:
         if self.started:
-            self._connection.transport.close()
+            self._connection.close()
         else:
             await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
             await self.send({"type": "http.response.body", "body": _FAILED})
@@ -110,7 +110,7 @@ class Request:
         connection = self._connection
         if self._waits and not connection.transport.is_closing():
             self._waits = False
-            connection.transport.write(_CONTINUE)
+            connection.turn.put_off(connection.write, _CONTINUE)
         if not (self.body or (self.is_whole and not self._is_told) or connection.is_lost or self.is_over):
             connection.read_on()
             self.awaited = self.awaited or asyncio.Event()
@@ -175,13 +175,11 @@ class Request:
 
     def _send_whole(self, message: Message) -> None:
         connection = self._connection
+        beginning = beginning_of(message["status"], *connection.server_state.default_headers)
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        answer = b"%b%b%b%b" % (beginning, message["lines"], end, b"" if self._is_head else message["body"])
         self._waits, self.started, self.is_over = False, True, True
-        transport = connection.transport
-        # uvloop raises for a closed one.
-        if not transport.is_closing():
-            beginning = beginning_of(message["status"], *connection.server_state.default_headers)
-            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-            transport.write(b"%b%b%b%b" % (beginning, message["lines"], end, b"" if self._is_head else message["body"]))
+        connection.turn.put_off(connection.write, answer)
         connection.answered(self)
 
     async def _send_later(self, message: Message) -> None:
@@ -203,8 +201,7 @@ class Request:
         if events:
             piece = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events)
             # As `_write` does, which would be one more frame for each piece.
-            if not connection.transport.is_closing():
-                connection.transport.write(piece)
+            connection.turn.put_off(connection.write, piece)
         return None
 
     def _start(self, status: int, headers: Sequence[Header]) -> None:
@@ -252,7 +249,4 @@ class Request:
 
     def _write(self, piece: bytes) -> None:
         head, self._head = self._head, b""
-        transport = self._connection.transport
-        # uvloop raises for a closed one.
-        if not transport.is_closing():
-            transport.write(head + piece)
+        self._connection.turn.put_off(self._connection.write, head + piece)

@@ -13,6 +13,7 @@ from yarl import URL
 
 from llmgateway.catalog.model import Account
 from llmgateway.errors import UpstreamError
+from llmgateway.turn import Turn
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.failures import (
     NameNotFoundError,
@@ -54,6 +55,7 @@ class Transport:
     ) -> None:
         self._dialer = Dialer(connect_timeout_s, ssl_context or _system_roots())
         self._max_connections = max_connections
+        self._turn = Turn()
         # By limit too: a changed catalog gets a new pool, and calls in flight keep the one they run on.
         self._sessions: dict[tuple[str, int], Pool] = {}
         self._urls: dict[str, URL] = {}
@@ -114,7 +116,7 @@ class Transport:
         await asyncio.gather(*(session.close() for session in sessions))
 
     def _open(self, account: Account, limit: int) -> Pool:
-        session = Pool(self._dialer, _DEFAULT_HEADERS, limit=limit)
+        session = Pool(self._dialer, _DEFAULT_HEADERS, limit=limit, turn=self._turn)
         self._sessions[account.name, limit] = session
         return session
 

@@ -10,6 +10,7 @@ import trustme
 from typing_extensions import override
 from yarl import URL
 
+from llmgateway.turn import Turn
 from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.head import Origin
@@ -143,6 +144,11 @@ class Wire(asyncio.Transport):
         self.is_paused = False
         self.written: list[bytes] = []
 
+    async def asked(self) -> None:
+        """Wait until something has been written."""
+        while not self.written:  # noqa: ASYNC110  the turn's end comes by itself
+            await asyncio.sleep(0)
+
     @override
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_gone
@@ -176,6 +182,6 @@ def wired(wire: Wire) -> tuple[Connection, list[bool]]:
     freed: list[bool] = []
     origin = Origin("h", 80, is_secure=False)
     loop = asyncio.get_running_loop()
-    connection = Connection(loop, origin, lambda _, may_stay: freed.append(may_stay), lambda _: None)
+    connection = Connection(loop, origin, lambda _, may_stay: freed.append(may_stay), lambda _: None, Turn())
     connection.connection_made(wire)
     return connection, freed

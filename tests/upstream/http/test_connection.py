@@ -350,13 +350,41 @@ async def test_a_connection_that_was_held_up_when_its_answer_ended_can_hear_the_
     wire = Wire()
     connection, freed = wired(wire)
     asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
-    await asyncio.sleep(0)
+    await wire.asked()
     connection.data_received(H + b"Content-Length: 200001\r\n\r\n" + b"x" * 200_000)
     response = await asking
     assert wire.is_paused
     connection.data_received(b"x")  # TLS may have had it in hand by then.
 
     assert (freed, wire.is_paused, len(await response.content.read())) == ([True], False, 200_001)
+
+
+@pytest.mark.parametrize("answer", [OK, CHUNKED + b"2\r\nok\r\n0\r\n\r\n"])
+async def test_who_answers_before_the_question_is_out_is_asked_nothing_more(answer: bytes) -> None:
+    """What follows would be the answer to this one, and taken for the next one's."""
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    assert not wire.written
+    connection.data_received(answer)
+    response = await asking
+    await response.content.read()
+
+    assert (freed, wire.is_gone, wire.written) == ([False], True, [])
+
+
+async def test_a_question_whose_asker_leaves_at_once_is_not_sent() -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0.01)
+
+    assert (freed, wire.is_gone, wire.written) == ([False], True, [])
 
 
 LONG = bytes(range(256)) * 5000

@@ -12,6 +12,7 @@ import pytest
 import trustme
 from yarl import URL
 
+from llmgateway.turn import Turn
 from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.failures import NameNotFoundError, NoConnectionError, NotAnAddressError
@@ -25,7 +26,7 @@ def origin(host: str, port: int, *, secure: bool = False) -> Origin:
 
 async def dial(dialer: Dialer, to: Origin) -> Connection:
     loop = asyncio.get_running_loop()
-    return await dialer.connect(to, partial(Connection, loop, to, lambda *_: None, lambda *_: None))
+    return await dialer.connect(to, partial(Connection, loop, to, lambda *_: None, lambda *_: None, Turn()))
 
 
 async def ask_once(dialer: Dialer, to: Origin) -> bytes:

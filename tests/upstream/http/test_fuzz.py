@@ -36,7 +36,7 @@ async def hear(pieces: Sequence[bytes], *, ends: bool) -> Heard:
     wire = Wire()
     connection, freed = wired(wire)
     asking = asyncio.get_running_loop().create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
-    await asyncio.sleep(0)
+    await wire.asked()
     for piece in pieces:
         if piece and not wire.is_gone:
             connection.data_received(piece)

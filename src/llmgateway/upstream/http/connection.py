@@ -11,6 +11,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from typing_extensions import override
 
+from llmgateway.turn import Turn
 from llmgateway.upstream.http.body import Body
 from llmgateway.upstream.http.failures import LostError, NotHTTPError
 from llmgateway.upstream.http.head import MAX_HEAD_BYTES, Origin, end_of_whole, field
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
         origin: Whom it leads to.
         freed: Called once for each question, when its answer has come or never will: whether another may be asked.
         lost: Called when the connection ends while nobody asks; may be called twice.
+        turn: Writes its questions.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_may_stay",
         "_parser",
         "_transport",
+        "_turn",
         "_valve",
         "_waiter",
         "on_body",
@@ -61,8 +64,10 @@ class Connection(asyncio.Protocol):
         origin: Origin,
         freed: Callable[["Connection", bool], None],
         lost: Callable[["Connection"], None],
+        turn: Turn,
     ) -> None:
         self.origin = origin
+        self._turn = turn
         self._loop = loop
         self._freed = freed
         self._lost = lost
@@ -94,14 +99,20 @@ class Connection(asyncio.Protocol):
                 if len(body) > _PART_BYTES:
                     await self._write_on(memoryview(body)[_PART_BYTES:])
             else:
-                self._is_unsure = False
-                self._transport.write(head + body)
+                self._is_unsure, self._is_writing = False, True
+                self._turn.put_off(self._write, head + body)
             return await waiter
         except BaseException:
             self._give_up(waiter)
             # The waiter holds the failure, which holds this frame: a circle.
             del waiter
             raise
+
+    def _write(self, question: bytes) -> None:
+        self._is_writing = False
+        # uvloop raises for a closed one.
+        if not self._transport.is_closing():
+            self._transport.write(question)
 
     async def _write_on(self, rest: memoryview) -> None:
         self._is_writing = True

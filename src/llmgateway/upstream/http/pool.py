@@ -7,6 +7,7 @@ from functools import partial
 
 from yarl import URL
 
+from llmgateway.turn import Turn
 from llmgateway.upstream.http.connection import Connection
 from llmgateway.upstream.http.dialing import Dialer
 from llmgateway.upstream.http.failures import LostError
@@ -23,12 +24,20 @@ class Pool:
         headers: Sent with every request, unless it names one of its own.
         limit: How many questions may be under way; more of them wait for their turn.
         keep_alive_s: For how long an unused connection is kept.
+        turn: Writes the questions of all pools together.
     """
 
     def __init__(
-        self, dialer: Dialer, headers: Mapping[str, str], *, limit: int, keep_alive_s: float = _KEEP_ALIVE_S
+        self,
+        dialer: Dialer,
+        headers: Mapping[str, str],
+        *,
+        limit: int,
+        keep_alive_s: float = _KEEP_ALIVE_S,
+        turn: Turn | None = None,
     ) -> None:
         self._dialer = dialer
+        self._writes = turn or Turn()
         self._defaults = tuple(headers.items())
         self._limit = limit
         self._keep_alive_s = keep_alive_s
@@ -115,7 +124,7 @@ class Pool:
     async def _dial(self, origin: Origin) -> Connection:
         if self._is_closed:
             raise LostError("closed")
-        make = partial(Connection, self._loop, origin, self._freed, self._lost)
+        make = partial(Connection, self._loop, origin, self._freed, self._lost, self._writes)
         connection = await self._dialer.connect(origin, make)
         if self._is_closed:
             connection.hang_up()

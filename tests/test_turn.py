@@ -1,0 +1,63 @@
+"""What goes out in one turn of the event loop."""
+
+import asyncio
+
+from llmgateway.turn import Turn
+
+
+async def test_what_is_written_in_a_turn_goes_out_at_its_end_in_order() -> None:
+    turn, written = Turn(), list[bytes]()
+    turn.put_off(written.append, b"one")
+    turn.put_off(written.append, b"two")
+    assert written == []
+    await asyncio.sleep(0)
+
+    assert written == [b"one", b"two"]
+
+
+async def test_each_turn_has_its_own_end() -> None:
+    turn, written = Turn(), list[bytes]()
+    for data in (b"one", b"two", b"three"):
+        turn.put_off(written.append, data)
+        await asyncio.sleep(0)
+        assert written[-1] == data
+
+    assert len(written) == 3
+
+
+async def test_who_cannot_wait_ends_it_and_nothing_goes_out_twice() -> None:
+    turn, written = Turn(), list[bytes]()
+    turn.put_off(written.append, b"one")
+    turn.end()
+    assert written == [b"one"]
+    turn.put_off(written.append, b"two")
+    await asyncio.sleep(0)
+
+    assert written == [b"one", b"two"]
+
+
+async def test_what_is_written_while_it_ends_goes_out_next() -> None:
+    turn, written = Turn(), list[bytes]()
+
+    def answer(data: bytes) -> None:
+        written.append(data)
+        if len(data) < 3:
+            turn.put_off(answer, data + b"!")
+
+    turn.put_off(answer, b"1")
+    await asyncio.sleep(0)
+    assert written == [b"1"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert written == [b"1", b"1!", b"1!!"]
+
+
+async def test_the_first_of_many_does_not_wait_for_all() -> None:
+    turn, written = Turn(), list[bytes]()
+    for number in range(100):
+        turn.put_off(written.append, b"%d" % number)
+
+    assert 80 <= len(written) < 100
+    await asyncio.sleep(0)
+    assert written == [b"%d" % number for number in range(100)]
