@@ -1,8 +1,8 @@
 """Says which calls may be answered from the cache, and under which key: all that can change an answer is in it."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ Scope = Literal["organization", "key", "global"]
 
 # Above this size a body is read in a thread, so that others do not wait for it.
 _LARGE_BYTES = 256 * 1024
-_MOST_HEADS = 10_000
+_MOST_MODELS = 1024
 # Fields that say nothing of the answer.
 _SILENT = frozenset({"user", "metadata", "stream"})
 _NULL = b"null"
@@ -64,8 +64,7 @@ class CacheKeys:
     def _key(self, exchange: Exchange, call: Call, model: Model) -> str | None:
         known = call.fields
         fields = FIELDS.decode(call.body) if known is None else known.of(call.body)
-        # As it is usually written; whatever else says the same is found by a longer look.
-        if self._chooses and fields.get("temperature") != _ZERO and not deterministic(call, fields, model):
+        if self._chooses and not deterministic(call, fields, model):
             return None
         return "answer:" + self._keys.digest(exchange, call, model, fields)
 
@@ -79,33 +78,20 @@ class KeyMaker:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._heads: dict[tuple[object, ...], tuple[Model, bytes]] = {}
+        self._of_models: dict[int, tuple[Model, str]] = {}
 
     def digest(self, exchange: Exchange, call: Call, model: Model, fields: Fields) -> str:
         """Give it as hex; `user`, `metadata` and `stream` are taken out of `fields`, nothing else is left out."""
         if not _SILENT.isdisjoint(fields):
             for name in _SILENT:
                 fields.pop(name, None)
-        sensitivity, caller = exchange.sensitivity, exchange.caller
-        action = "none" if sensitivity is None else sensitivity.action
-        # By identity: models are immutable, and a reload makes new ones.
-        whose = exchange.organization, caller.key_id, caller.kind
-        asked = call.operation, action, exchange.min_security, id(model), whose
-        known = self._heads.get(asked)
-        head = self._new_head(asked, exchange, call, model, action) if known is None else known[1]
-        if len(call.body) > LONG_BYTES:
-            return _digest_of_long(head, fields)
-        return sha256(b"%b%b]" % (head, _SORTED.encode(fields))).hexdigest()
-
-    def _new_head(self, asked: tuple[object, ...], exchange: Exchange, call: Call, model: Model, action: str) -> bytes:
-        """Write what calls of one kind, by one caller for one model, have in common."""
+        found = exchange.sensitivity
+        action, whose = "none" if found is None else found.action, self._tenant(exchange)
         # JSON, so that no two rows of parts make the same text.
-        parts = (call.operation, action, exchange.min_security, self._tenant(exchange), _described(model))
-        head = _SORTED.encode(parts).removesuffix(b"]") + b","
-        if len(self._heads) >= _MOST_HEADS:
-            self._heads.clear()
-        self._heads[asked] = (model, head)  # the model is kept, so that its id stays its
-        return head
+        parts = (call.operation, action, exchange.min_security, whose, self._of_model(model), fields)
+        if len(call.body) > LONG_BYTES:
+            return _digest_of_long(parts, fields)
+        return hashlib.sha256(_SORTED.encode(parts)).hexdigest()
 
     def _tenant(self, exchange: Exchange) -> str:
         """Say whose the answer is. Two callers without any identity are the same one: nobody could tell them apart."""
@@ -118,23 +104,32 @@ class KeyMaker:
             return f"key {key_id}" if organization is None else f"key {key_id} of {organization}"
         return "kind " + exchange.caller.kind
 
+    def _of_model(self, model: Model) -> str:
+        # By identity: models are immutable, and a reload makes new ones. The model is kept, so that its id stays its.
+        found = self._of_models.get(id(model))
+        if found is None:
+            if len(self._of_models) >= _MOST_MODELS:
+                self._of_models.clear()
+            found = self._of_models[id(model)] = (model, _described(model))
+        return found[1]
 
-def _digest_of_long(head: bytes, fields: Fields) -> str:
+
+def _digest_of_long(parts: tuple[object, ...], fields: Fields) -> str:
     """Make the digest of the same text, its values hashed where they are instead of being copied into it."""
-    digest = sha256(head)
-    between = b"{"
+    digest = hashlib.sha256(_SORTED.encode((*parts[:-1], {})).removesuffix(b"}]"))
+    between = b""
     for name in sorted(fields):
         digest.update(between + _SORTED.encode(name) + b":")
         digest.update(fields[name])
         between = b","
-    digest.update(b"}]" if fields else b"{}]")
+    digest.update(b"}]")
     return digest.hexdigest()
 
 
 def _described(model: Model) -> str:
     """Make the SHA-256 over what a model stands for: its deployments, where they are and what is sent to them."""
     described = _SORTED.encode([model.name, *(_described_deployment(one) for one in model.deployments)])
-    return sha256(described).hexdigest()
+    return hashlib.sha256(described).hexdigest()
 
 
 def _described_deployment(one: Deployment) -> list[Any]:
@@ -167,7 +162,7 @@ def _is_zero(given: msgspec.Raw | None) -> bool:
     if given is None:
         return False
     try:
-        return float(bytes(given)) == 0
+        return given == _ZERO or float(bytes(given)) == 0
     except ValueError:
         return False
 
