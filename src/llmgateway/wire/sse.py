@@ -80,12 +80,6 @@ def payload(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _first(events: bytes, mark: bytes) -> int:
-    """Return where a mark stands first, which may well be the only place; -1 is nowhere."""
-    last = events.rfind(mark)
-    return last if last <= 0 or events.rfind(mark, 0, last) < 0 else events.find(mark)
-
-
 def _end_of_done(events: bytes, at: int) -> int:
     """Return where the `[DONE]` event ends, blank line included; 0 when `[DONE]` is only spoken of in a text.
 
@@ -154,17 +148,18 @@ class ChatScan:
         if not events:
             return events
         self._last = (self._last[1], events)
-        # From the end: that search skips what cannot be the mark, and takes less than half the time. Not `in`: that
-        # first makes an error which says that a mark is no number, and costs more than the search.
-        rfind = events.rfind
-        self.started = self.started or events.find(b"data:") >= 0
-        if rfind(b"[DONE]") >= 0 and (end := _end_of_done(events, _first(events, b"[DONE]"))):
+        # What is rarely there is looked for from the end: that search skips what cannot be the mark, and takes less
+        # than half the time. Not `in`: that first makes an error which says that a mark is no number, and costs more
+        # than the search.
+        find, rfind = events.find, events.rfind
+        self.started = self.started or find(b"data:") >= 0
+        if rfind(b"[DONE]") >= 0 and (end := _end_of_done(events, find(b"[DONE]"))):
             self.done = True
             events = events[:end]
         if rfind(b'"error"') >= 0 or rfind(b"event:") >= 0:
             events = self._until_error(events)
-        if rfind(b'"usage"') >= 0:
-            events = self._note_usage(events, _first(events, b'"usage"'))
+        if (at := find(b'"usage"')) >= 0:
+            events = self._note_usage(events, at)
         if self.done and self._include_usage and self._usage_event and not self._usage_alone and self.error is None:
             events = self._with_usage(events)
         return events
