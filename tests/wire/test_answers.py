@@ -25,6 +25,23 @@ def test_one_strange_field_costs_only_itself() -> None:
     assert answer.error == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"finish_reason":"\xff"}],"usage":{"prompt_tokens":1}}',
+        b'{"choices":[{"finish_reason":"\xff"},{"finish_reason":"stop"}],"model":"\xff","usage":{"prompt_tokens":1}}',
+    ],
+)
+def test_a_text_that_is_no_utf8_costs_only_itself(body: bytes) -> None:
+    answer = read_answer(body)
+
+    assert answer is not None
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.model) == (1, None)
+    assert answer.is_answer
+    assert not answer.is_whole
+
+
 def test_numbers_as_text_or_with_a_point_are_numbers() -> None:
     answer = read_answer(b'{"usage":{"prompt_tokens":5.0,"completion_tokens":"2"}}')
 

@@ -113,7 +113,7 @@ def read_answer(body: bytes) -> Answer | None:
     """Read an upstream's JSON object; `None` when it is none (then the answer is broken)."""
     try:
         return _ANSWER.decode(body)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeDecodeError):
         return _lenient(body)
     except _UNREADABLE:
         return None
