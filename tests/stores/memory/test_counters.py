@@ -34,6 +34,15 @@ def test_a_call_is_added_to_all_buckets_or_to_none() -> None:
     assert (wide.level, narrow.level) == (0, 0)
 
 
+def test_a_refusal_while_the_clock_is_back_gives_nothing_away() -> None:
+    full, other = Bucket(rate(60, 60), NOW), Bucket(rate(600, 600, unit="tokens"), NOW)
+    full.level = full.full
+
+    assert pour([[full], [other]], 6, NOW - 60 * SECOND) is None
+    assert pour([[full], [other]], 6, NOW) is None
+    assert (full.level, full.last_us, other.level) == (full.full, NOW, 0)
+
+
 def test_of_two_as_tight_the_first_is_told() -> None:
     first, second = Bucket(rate(60, 5), NOW), Bucket(rate(6000, 5), NOW)
 

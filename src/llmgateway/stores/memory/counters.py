@@ -93,15 +93,16 @@ def pour(units: Sequence[Sequence[Bucket]], tokens: int, now_us: int) -> list[Ra
             elif now_us < bucket.last_us:
                 level = bucket.level
             level += bucket.cost or (tokens if tokens < bucket.burst else bucket.burst) * bucket.unit  # noqa: FURB136  likewise
-            bucket.level = level
-            bucket.last_us = now_us
             left = (bucket.full - level) // bucket.unit
             if left < least:
+                if left < 0:
+                    # One without room keeps its time as well, or a clock that steps back and forth would empty it.
+                    for poured in (*units[: len(states)], buckets[: buckets.index(bucket)]):
+                        take_back(poured, tokens)
+                    return None
                 tightest, least = bucket, left
-        if least < 0:
-            for poured in units[: len(states) + 1]:
-                take_back(poured, tokens)
-            return None
+            bucket.level = level
+            bucket.last_us = now_us
         states.append(RateState(tightest.rule.limit, least, tightest.level / tightest.drain_s, tightest.rule))
     return states
 
