@@ -25,6 +25,10 @@ def test_who_answered_is_told_in_what_a_header_may_hold() -> None:
     assert who_answered("häuser", "gpt\n4") == b"x-provider: h?user\r\nx-model: gpt?4\r\n"
 
 
+def test_a_name_with_a_line_break_makes_no_header_of_its_own() -> None:
+    assert who_answered("a\r\nset-cookie: b", "m\r\nc: d") == b"x-provider: a??set-cookie: b\r\nx-model: m??c: d\r\n"
+
+
 def test_what_was_written_can_be_read() -> None:
     headers = [(b"a", b"1"), (b"b", b""), (b"a", b"x: y\t\xe9")]
 

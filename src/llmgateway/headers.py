@@ -45,4 +45,4 @@ def one_line(text: str) -> bytes:
 @lru_cache(maxsize=_CACHED_NAMES)
 def who_answered(provider: str, model: str) -> bytes:
     """Name the account and the model that answered, in two lines."""
-    return b"x-provider: %b\r\nx-model: %b\r\n" % (provider.encode("ascii", "replace"), one_line(model))
+    return b"x-provider: %b\r\nx-model: %b\r\n" % (one_line(provider), one_line(model))
