@@ -379,7 +379,10 @@ def _beyond(rules: Rules, held: AbstractSet[str]) -> Rules:
 
 
 def _tell(exchange: Exchange, decision: Decision) -> None:
-    """Note the tightest rate of each kind; of several with as little left, the one that refuses."""
+    """Note the tightest rate of each kind; of several with as little left, the one that refuses.
+
+    Told once for each exchange: nothing is noted of either kind before.
+    """
     for state in decision.states:
         if state.rate.unit == "tokens":
             if exchange.tokens_left is None or _is_tighter(state, exchange.tokens_left, decision):
