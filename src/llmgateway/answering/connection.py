@@ -238,7 +238,7 @@ class Protocol(Outlet):
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": url.query or b"",
-            # For what is read of the head: the next request with the same one has it as well.
+            # For what depends on nothing but the head's own bytes: the next request with the same ones has it as well.
             "of_head": {},
         }
         self._parsed = scope, headers
