@@ -99,7 +99,6 @@ class ModelCalls:
 
     def _call(self, body: bytes, asked: Asked) -> Call:
         options = asked.stream_options
-        longest, also, answers, best_of = asked.max_completion_tokens, asked.max_tokens, asked.n, asked.best_of
         return Call(
             operation=self._operation,
             model=asked.model,
@@ -108,8 +107,8 @@ class ModelCalls:
             include_usage=bool(options and options.include_usage),
             user=asked.user if isinstance(asked.user, str) else None,
             # Of two, some upstreams read the one and some the other.
-            max_tokens=_most(longest, also) or None if longest or also else None,
-            n=(_most(answers, best_of) or 1 if answers or best_of else 1) * asked.questions(),
+            max_tokens=_most(asked.max_completion_tokens, asked.max_tokens) or None,
+            n=(_most(asked.n, asked.best_of) or 1) * asked.questions(),
             needs=asked.needs(),
             has_answers=asked.has_answers(),
             fields=TopFields() if len(body) > LONG_BYTES else None,
@@ -154,7 +153,7 @@ class ModelCalls:
 
 def _most(one: object, other: object) -> int:
     """Give the larger of two numbers; 0 is none."""
-    return max(_count(one), _count(other))
+    return 0 if one is None and other is None else max(_count(one), _count(other))
 
 
 def _count(given: object) -> int:
