@@ -374,19 +374,6 @@ async def test_who_answers_before_the_question_is_out_is_asked_nothing_more(answ
     assert (freed, wire.is_gone, wire.written) == ([False], True, [])
 
 
-async def test_a_question_whose_asker_leaves_at_once_is_not_sent() -> None:
-    wire = Wire()
-    connection, freed = wired(wire)
-    asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    await asyncio.sleep(0.01)
-
-    assert (freed, wire.is_gone, wire.written) == ([False], True, [])
-
-
 LONG = bytes(range(256)) * 5000
 
 
