@@ -359,7 +359,7 @@ async def test_no_error_is_no_error(relay: Relay, provider: Player) -> None:
     assert (await complete(relay, at(provider), call())).body == b'{"error":null,"choices":[]}'
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"model":"\xff"}', b"[]", b'{"error":"\xff"}', b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[]", b'{"error":"\xff"}', b"[" * 100_000])
 async def test_an_answer_that_is_no_json_may_be_asked_for_again(relay: Relay, provider: Player, body: bytes) -> None:
     provider.script(Step(pieces=(Piece(body),)))
 
