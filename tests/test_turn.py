@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from llmgateway.turn import Turn
 
 
@@ -61,3 +63,18 @@ async def test_the_first_of_many_does_not_wait_for_all() -> None:
     assert 80 <= len(written) < 100
     await asyncio.sleep(0)
     assert written == [b"%d" % number for number in range(100)]
+
+
+async def test_one_that_fails_silences_no_other() -> None:
+    turn, written = Turn(), list[bytes]()
+
+    def fail(_: bytes) -> None:
+        raise BrokenPipeError
+
+    for write in (written.append, fail, written.append):
+        turn.put_off(write, b"said")
+    with pytest.raises(BrokenPipeError):
+        turn.end()
+    await asyncio.sleep(0)
+
+    assert written == [b"said", b"said"]

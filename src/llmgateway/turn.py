@@ -32,5 +32,12 @@ class Turn:
     def end(self) -> None:
         """Write all of it now."""
         waiting, self._waiting = self._waiting, []
-        for write, data in waiting:
-            write(data)
+        each = iter(waiting)
+        try:
+            for write, data in each:
+                write(data)
+        except BaseException:
+            # One that fails against its word is not to silence the others.
+            self._waiting = [*each, *self._waiting]
+            asyncio.get_running_loop().call_soon(self.end)
+            raise

@@ -1,4 +1,4 @@
-"""Writes an exchange down: what must not be lost before its last byte goes out, all else right after."""
+"""Writes an exchange down: what must not be lost before its last byte is given away, all else right after."""
 
 import time
 from collections.abc import Callable, Sequence

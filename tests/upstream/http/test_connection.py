@@ -359,19 +359,44 @@ async def test_a_connection_that_was_held_up_when_its_answer_ended_can_hear_the_
     assert (freed, wire.is_paused, len(await response.content.read())) == ([True], False, 200_001)
 
 
-@pytest.mark.parametrize("answer", [OK, CHUNKED + b"2\r\nok\r\n0\r\n\r\n"])
-async def test_who_answers_before_the_question_is_out_is_asked_nothing_more(answer: bytes) -> None:
-    """What follows would be the answer to this one, and taken for the next one's."""
+EARLY = pytest.mark.parametrize("answer", [OK, CHUNKED + b"2\r\nok\r\n0\r\n\r\n"])
+
+
+@EARLY
+@pytest.mark.parametrize("cut", [None, 1, -2])
+async def test_what_comes_before_the_next_question_is_out_is_no_answer_to_it(answer: bytes, cut: int | None) -> None:
+    wire = Wire()
+    connection, freed = wired(wire)
+    first = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await wire.asked()
+    connection.data_received(OK)
+    await first
+    second = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
+    await asyncio.sleep(0)
+    connection.data_received(answer[:cut])
+    with pytest.raises(LostError):
+        await second
+
+    assert (freed, wire.is_gone, wire.written) == ([True, False], True, [REQUEST])
+
+
+@EARLY
+@pytest.mark.parametrize("cut", [None, 1, -2])
+async def test_who_speaks_first_is_heard_and_asked_nothing_more(answer: bytes, cut: int | None) -> None:
+    """It says why nobody may ask. What follows would be the answer to this one, and taken for the next one's."""
     wire = Wire()
     connection, freed = wired(wire)
     asking = asyncio.get_running_loop().create_task(connection.ask(REQUEST, b""))
     await asyncio.sleep(0)
     assert not wire.written
-    connection.data_received(answer)
+    connection.data_received(answer[:cut])
+    if cut is not None:
+        await wire.asked()
+        connection.data_received(answer[cut:])
     response = await asking
     await response.content.read()
 
-    assert (freed, wire.is_gone, wire.written) == ([False], True, [])
+    assert (freed, wire.is_gone) == ([False], True)
 
 
 LONG = bytes(range(256)) * 5000

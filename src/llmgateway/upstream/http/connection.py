@@ -44,7 +44,9 @@ class Connection(asyncio.Protocol):
         "_head",
         "_head_start",
         "_is_complete",
+        "_is_unsent",
         "_is_unsure",
+        "_is_used",
         "_is_writing",
         "_loop",
         "_lost",
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._head_start = 0  # behind the provisional ones
         self._answer_head = b""  # the head of the answer that comes
         self._is_complete = self._is_unsure = self._is_writing = self._may_stay = False
+        self._is_unsent = self._is_used = False
 
     async def ask(self, head: bytes, body: bytes) -> Response:
         """Send a request and wait for the head of its answer. Raises: LostError, NotHTTPError."""
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
                 if len(body) > _PART_BYTES:
                     await self._write_on(memoryview(body)[_PART_BYTES:])
             else:
-                self._is_unsure, self._is_writing = False, True
+                self._is_unsure, self._is_unsent = False, True
                 self._turn.put_off(self._write, head + body)
             return await waiter
         except BaseException:
@@ -109,7 +112,7 @@ class Connection(asyncio.Protocol):
             raise
 
     def _write(self, question: bytes) -> None:
-        self._is_writing = False
+        self._is_unsent = False
         # uvloop raises for a closed one.
         if not self._transport.is_closing():
             self._transport.write(question)
@@ -211,15 +214,18 @@ class Connection(asyncio.Protocol):
     def _needs_no_parser(self, data: bytes) -> bool:
         """Deal with an answer that came whole, or that nobody waits for; take anything else for a piece of a head."""
         waiter = self._waiter
-        if waiter is None or waiter.done():
-            # Nobody asked, or whoever did has gone: it would be the next one's answer.
+        if waiter is None or waiter.done() or (self._is_unsent and self._is_used):
+            # Nobody asked, or whoever did has gone, or the question is not out: it is the answer to another one.
             self.hang_up()
             return True
+        self._is_used = True
         if self._head:
             self._head += data
             return False
         end = end_of_whole(data)
-        if not end:
+        if not end or self._is_unsent:
+            # Who speaks first says why nobody may ask, and is asked no more: as if the question never came to its end.
+            self._is_writing = self._is_writing or self._is_unsent
             self._head = data.lstrip(b"\r\n")
             return False
         self._waiter = None
