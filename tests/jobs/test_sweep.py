@@ -18,6 +18,7 @@ class Jobs:
         self.found = list(found)
         self.deleted = list(deleted)
         self.sweeps = 0
+        self.is_away = False
         self.spared: list[bool] = []
         self.cleans = 0
         self._changed = anyio.Event()
@@ -109,3 +110,13 @@ async def test_workers_that_could_not_renew_their_leases_while_the_database_was_
             await sweep.sweep()
 
     assert jobs.spared == [False, False, True, True, True, False]
+
+
+async def test_a_full_disk_that_can_be_read_is_as_good_as_away(lines: Lines) -> None:
+    jobs, now = Jobs(), 100.0
+    sweep = Sweep(jobs, Queue(), lines.logger, lease_s=15, clock=lambda: now)
+    for moment, jobs.is_away in ((100.0, False), (105.0, True), (119.0, False), (121.0, False)):
+        now = moment
+        await sweep.sweep()
+
+    assert jobs.spared == [False, True, True, False]

@@ -16,6 +16,9 @@ CLEAN_EVERY_S = 60.0
 class Sweepable(Protocol):
     """Where jobs are kept. Each raises: StorageAwayError."""
 
+    @property
+    def is_away(self) -> bool: ...
+
     async def sweep(self, *, spare: bool = False) -> Swept: ...
 
     async def delete_expired(self) -> list[str]: ...
@@ -80,7 +83,7 @@ class Sweep:
 
     async def _swept(self) -> Swept:
         """Sweep, though not what only seems to be left alone. Raises: StorageAwayError."""
-        if self._was_away:
+        if self._was_away or self._jobs.is_away:
             self._spare_until = self._clock() + self._lease_s
         try:
             swept = await self._jobs.sweep(spare=self._clock() < self._spare_until)

@@ -256,6 +256,11 @@ class Storage:
         if loaded is not None:
             loaded()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it is away, or its disk is full, by all that is known: then it can perhaps be read."""
+        return self._told_away
+
     def _away(self, why: str, *, is_full: bool = False) -> None:
         self.up = False
         self._is_full = self._is_full or is_full

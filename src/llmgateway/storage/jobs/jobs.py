@@ -198,6 +198,11 @@ class JobStorage:
         found: JobRow | None = job
         return found
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody can renew a lease now, though the database can perhaps be read."""
+        return self._storage.is_away
+
     async def sweep(self, *, most_kills: int = 3, spare: bool = False) -> Swept:
         """Put jobs back whose lease has run out; those that have outlived `most_kills` workers fail (`worker_lost`).
 
