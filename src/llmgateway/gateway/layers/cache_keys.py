@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+from blake3 import blake3
 
 from llmgateway.caller import CacheAsk
 from llmgateway.catalog.model import Deployment, Model
@@ -70,7 +71,7 @@ class CacheKeys:
 
 
 class KeyMaker:
-    """Makes the SHA-256 over everything that can change an answer, and over whose it is.
+    """Makes a digest over everything that can change an answer, and over whose it is: SHA-256, BLAKE3 for long bodies.
 
     Args:
         scope: Who shares answers.
@@ -115,8 +116,11 @@ class KeyMaker:
 
 
 def _digest_of_long(parts: tuple[object, ...], fields: Fields) -> str:
-    """Make the digest of the same text, its values hashed where they are instead of being copied into it."""
-    digest = hashlib.sha256(_SORTED.encode((*parts[:-1], {})).removesuffix(b"}]"))
+    """Make a digest of the same text, its values hashed where they are instead of being copied into it.
+
+    BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs) takes less than half of SHA-256's time for them.
+    """
+    digest = blake3(_SORTED.encode((*parts[:-1], {})).removesuffix(b"}]"))
     between = b""
     for name in sorted(fields):
         digest.update(between + _SORTED.encode(name) + b":")
