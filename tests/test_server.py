@@ -48,8 +48,7 @@ def test_nothing_names_the_server_and_nothing_is_logged_twice() -> None:
     config = configuration("llmgateway.app:create_app", load_settings({"LLMGATEWAY_WORKERS": "2"}))
 
     assert (config.factory, config.workers, config.server_header, config.access_log) == (True, 2, False, False)
-    assert isinstance(config.http, partial)
-    assert config.http.func is Protocol
+    assert config.http is Protocol
 
 
 def test_figures_of_servers_that_are_gone_are_removed(tmp_path: Path) -> None:

@@ -78,3 +78,26 @@ async def test_one_that_fails_silences_no_other() -> None:
     await asyncio.sleep(0)
 
     assert written == [b"said", b"said"]
+
+
+async def test_what_is_to_be_done_before_and_after_is_done_so_once() -> None:
+    turn, done = Turn(), list[str]()
+    turn.after(done.append, "after one")
+    turn.put_off(lambda data: done.append(data.decode()), b"one")
+    turn.before(done.append, "before one")
+    turn.put_off(lambda data: done.append(data.decode()), b"two")
+    await asyncio.sleep(0)
+    expected = ["before one", "one", "two", "after one"]
+    assert done == expected
+    await asyncio.sleep(0)
+
+    assert done == expected
+
+
+async def test_nothing_need_be_written_for_it() -> None:
+    turn, done = Turn(), list[str]()
+    turn.after(done.append, "after")
+    turn.before(done.append, "before")
+    await asyncio.sleep(0)
+
+    assert done == ["before", "after"]

@@ -82,7 +82,13 @@ def create_app(
         await engine.close()
 
     return Application(
-        _stack(engine, workshop, state), state, beside, close, leave=workshop.leave, sockets=workshop.sockets
+        _stack(engine, workshop, state),
+        state,
+        beside,
+        close,
+        leave=workshop.leave,
+        sockets=workshop.sockets,
+        turn=engine.turn,
     )
 
 

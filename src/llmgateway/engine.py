@@ -39,6 +39,7 @@ from llmgateway.telemetry.logs import (
     take_over_stdlib,
 )
 from llmgateway.tokens import TokenCounter
+from llmgateway.turn import Turn
 from llmgateway.upstream.base import Probed, Upstream
 from llmgateway.upstream.demo import DemoUpstream
 from llmgateway.upstream.litellm import LiteLLMUpstream
@@ -70,9 +71,15 @@ class Engine:
         self._ends: list[Callable[[], None]] = []
         self.logger = logger or _own_logger(settings, self._ends)
         self.catalog = catalog = _watched_catalog(settings, environ, self.logger)
-        self._upstreams = upstreams = _upstreams(settings)
+        self.turn = Turn()
+        self._upstreams = upstreams = _upstreams(settings, self.turn)
         self.recording = Recording(
-            settings, self.logger, version, providers=lambda: catalog.current.accounts, workers=workers
+            settings,
+            self.logger,
+            version,
+            providers=lambda: catalog.current.accounts,
+            workers=workers,
+            turn=self.turn,
         )
         self.counter = TokenCounter(logger=self.logger)
         book = self.recording.book
@@ -140,7 +147,7 @@ def build_gateway(environ: Mapping[str, str] | None = None) -> Gateway:
     catalog = CatalogSource(settings.catalog, environ, _unheard)
     names = lambda: catalog.current  # noqa: E731  it is handed on twice
 
-    counter, book, upstreams = TokenCounter(), HealthBook(), _upstreams(settings)
+    counter, book, upstreams = TokenCounter(), HealthBook(), _upstreams(settings, Turn())
     planner = Planner(book, Routes(book), counter)
     # Whoever runs the program is its one caller: nobody is to be told apart, limited, or charged.
     layers: list[Layer] = [partial(Access, names, AutoModel(planner)), *sensitivity_layers(settings, names, _unnoted)]
@@ -201,8 +208,8 @@ class _Upstreams:
         await self.transport.close()
 
 
-def _upstreams(settings: Settings) -> _Upstreams:
-    transport = Transport(connect_timeout_s=settings.connect_timeout_s)
+def _upstreams(settings: Settings, turn: Turn) -> _Upstreams:
+    transport = Transport(connect_timeout_s=settings.connect_timeout_s, turn=turn)
     relay, litellm = Relay(transport), LiteLLMUpstream(transport)
     by_wire: Mapping[Wire, Upstream] = {"openai": relay, "azure": relay, "litellm": litellm, "demo": DemoUpstream()}
     return _Upstreams(transport, litellm, by_wire, {"openai": relay, "azure": relay})

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from llmgateway.catalog.source import CatalogSource
 from llmgateway.malloc import one_arena
 from llmgateway.middleware.inflight import Running
+from llmgateway.turn import Turn
 
 # A relayed call leaves no cycles: looking for them after every 700 allocations, as Python does, finds nothing.
 _ALLOCATIONS = 20_000
@@ -63,6 +64,7 @@ class Application:
         close: Gives back what was opened.
         leave: Ends in order what runs beside the requests, while what it needs still runs.
         sockets: Serves WebSockets; `None` refuses them.
+        turn: Puts off what is to happen before answers are written, and after: for our own server to write them.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Application:
         *,
         leave: Callable[[], Awaitable[None]] | None = None,
         sockets: ASGIApp | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self._stack = stack
+        self.turn = turn
         self._sockets = sockets
         self.state = state
         self._beside = beside

@@ -26,6 +26,7 @@ from llmgateway.telemetry.provider_health import ProviderHealth
 from llmgateway.telemetry.request_log import RequestLog
 from llmgateway.telemetry.traces.export import Traces
 from llmgateway.telemetry.traces.otlp_settings import read_otlp
+from llmgateway.turn import Turn
 
 
 class Recording:
@@ -34,6 +35,8 @@ class Recording:
     Args:
         providers: Gives the names of the catalog's accounts.
         workers: Where several worker processes leave their figures for each other; `None` is one process.
+
+        turn: By which answers go out.
 
     Raises:
         OSError: The journal's folder cannot be written.
@@ -47,6 +50,7 @@ class Recording:
         *,
         providers: Callable[[], Iterable[str]],
         workers: Path | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self._logger = logger
         self._retention_days = settings.ledger.retention_days
@@ -61,7 +65,7 @@ class Recording:
         otlp = read_otlp(settings.otel, version=version)
         self.traces = Traces(otlp, logger)
         self.otlp_metrics = None if otlp.metrics is None else OTLPMetrics(otlp, self.metrics, logger)
-        self.recorder = Recorder(self.journal.record, self._tellers())
+        self.recorder = Recorder(self.journal.record, self._tellers(), turn)
         self._observe()
 
     def beside(self, group: TaskGroup) -> None:

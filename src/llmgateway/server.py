@@ -26,7 +26,6 @@ from llmgateway.jobs.queue.announcing import shown
 from llmgateway.lifespan import Application, settle
 from llmgateway.settings import Settings, name_of, warnings, without_effect
 from llmgateway.telemetry.logs import build_logger, format_for, standard_sink, take_over_stdlib
-from llmgateway.turn import Turn
 from llmgateway.workers import workers_folder
 
 _BACKLOG = 2048
@@ -177,7 +176,7 @@ def configuration(
         factory=isinstance(app, (str, partial)),
         loop=_loop(shares),
         # uvicorn calls both as it would call a class.
-        http=cast("type[asyncio.Protocol]", partial(Protocol, turn=Turn())),
+        http=cast("type[asyncio.Protocol]", Protocol),
         ws=cast("type[asyncio.Protocol]", websocket),
         ws_max_size=_MAX_MESSAGE_BYTES,
         # Of a thousand watchers each would hold 30 kB to save a few bytes of each event.

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 # So that the first of many does not wait for all that the others are still to be given.
 _MOST_WAITING = 16
+_Step = tuple[Callable[[Any], None], Any]
 
 
 class Turn:
@@ -13,31 +15,56 @@ class Turn:
     To write wakes whoever sleeps at the other end, which costs more than the writing where both are on one machine; who
     is awake takes what follows without that. What was put off is in order among itself only: who writes past it, or
     closes what it goes to, calls `end` first.
+
+    Attributes:
+        is_due: Whether anything has been put off in this turn.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_after", "_before", "_waiting", "is_due")
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Callable[[bytes], None], bytes]] = []
+        self.is_due = False
+        self._before: list[_Step] = []
+        self._waiting: list[_Step] = []
+        self._after: list[_Step] = []
 
     def put_off(self, write: Callable[[bytes], None], data: bytes) -> None:
         """Have something written soon, in the thread of the running loop. `write` raises nothing."""
+        if not self.is_due:
+            self._soon()
         waiting = self._waiting
-        if not waiting:
-            asyncio.get_running_loop().call_soon(self.end)
         waiting.append((write, data))
         if len(waiting) >= _MOST_WAITING:
             self.end()
 
+    def before(self, do: Callable[[Any], None], given: Any) -> None:
+        """Have something done before anything is written that is put off from now on; `do` raises nothing."""
+        if not self.is_due:
+            self._soon()
+        self._before.append((do, given))
+
+    def after(self, do: Callable[[Any], None], given: Any) -> None:
+        """Have something done once all is written that was put off until now; `do` raises nothing."""
+        if not self.is_due:
+            self._soon()
+        self._after.append((do, given))
+
     def end(self) -> None:
         """Write all of it now."""
+        self.is_due = False
+        before, self._before = self._before, []
         waiting, self._waiting = self._waiting, []
-        each = iter(waiting)
+        after, self._after = self._after, []
+        each = iter((*before, *waiting, *after))
         try:
-            for write, data in each:
-                write(data)
+            for do, given in each:
+                do(given)
         except BaseException:
             # One that fails against its word is not to silence the others.
             self._waiting = [*each, *self._waiting]
-            asyncio.get_running_loop().call_soon(self.end)
+            self._soon()
             raise
+
+    def _soon(self) -> None:
+        self.is_due = True
+        asyncio.get_running_loop().call_soon(self.end)

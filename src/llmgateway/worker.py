@@ -59,7 +59,7 @@ def create_jobs_app(
         ],
         Router(routes=together(worker_pages(__version__, state, engine, workshop)), redirect_slashes=False),
     )
-    return Application(stack, state, beside, close, leave=workshop.leave)
+    return Application(stack, state, beside, close, leave=workshop.leave, turn=engine.turn)
 
 
 def create_child_app(environ: Mapping[str, str]) -> Application:

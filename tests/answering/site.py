@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmgateway.answering import Protocol
 from llmgateway.server import bind, configuration
 from llmgateway.settings import load_settings
+from llmgateway.turn import Turn
 
 Headers = list[tuple[bytes, bytes]]
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -39,6 +39,7 @@ class Site:
     raised: list[BaseException] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     server: uvicorn.Server | None = None
+    turn: Turn = field(default_factory=Turn)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -87,8 +88,7 @@ async def serving(app: App) -> AsyncIterator[Site]:
     site = Site(app)
     asgi: ASGIApp = site
     config = configuration(asgi, load_settings({}))
-    assert isinstance(config.http, partial)
-    assert config.http.func is Protocol
+    assert config.http is Protocol
     server = site.server = uvicorn.Server(config)
     listening = bind("127.0.0.1", 0)
     site.port = listening.getsockname()[1]

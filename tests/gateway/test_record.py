@@ -1,9 +1,12 @@
+import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from llmgateway.exchange import Exchange
 from llmgateway.gateway.record import Recorder
+from llmgateway.turn import Turn
 
 
 def recorder(written: list[str]) -> Recorder:
@@ -44,7 +47,7 @@ def test_writers_see_when_it_ended() -> None:
         seen.append(exchange.ended)
 
     before = time.perf_counter()
-    recorder_of_times = Recorder(note, [note])
+    recorder_of_times = Recorder(lambda exchanges: note(*exchanges), [note])
     recorder_of_times.secure(exchange)
     between = time.perf_counter()
     recorder_of_times.record(exchange)
@@ -71,7 +74,7 @@ def test_what_a_call_holds_is_given_back_though_a_writer_has_a_fault() -> None:
     exchange = Exchange()
     exchange.at_end.append(lambda: written.append("settled"))
 
-    def faulty(_: Exchange) -> None:
+    def faulty(_: Sequence[Exchange]) -> None:
         raise ValueError
 
     with pytest.raises(ValueError, match=r"^$"):
@@ -79,3 +82,87 @@ def test_what_a_call_holds_is_given_back_though_a_writer_has_a_fault() -> None:
 
     assert written == ["settled"]
     assert exchange.at_end == []
+
+
+def test_a_writer_with_a_fault_keeps_nothing_from_the_others() -> None:
+    written: list[str] = []
+    exchange = Exchange()
+    exchange.at_end.append(lambda: written.append("settled"))
+
+    def faulty(_: Exchange) -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        Recorder(lambda _: None, [faulty, lambda _: written.append("log")]).record(exchange)
+
+    assert written == ["log", "settled"]
+
+
+def together(written: list[str], turn: Turn) -> Recorder:
+    def journal(exchanges: Sequence[Exchange]) -> None:
+        written.append(f"journal of {len(exchanges)}")
+
+    return Recorder(journal, [lambda _: written.append("metrics"), lambda _: written.append("log")], turn)
+
+
+async def test_those_that_end_in_one_turn_are_secured_before_their_answers_are_written_and_told_after() -> None:
+    turn, written = Turn(), list[str]()
+    recorder = together(written, turn)
+    for exchange in (Exchange(), Exchange()):
+        exchange.at_end.append(lambda: written.append("settled"))
+        recorder.secure_in_turn(exchange)
+        turn.put_off(lambda data: written.append(data.decode()), b"answer")
+        recorder.record_in_turn(exchange)
+        recorder.record_in_turn(exchange)
+        recorder.record(exchange)
+        assert exchange.recorded
+        assert written == []
+    await asyncio.sleep(0)
+
+    told = ["metrics", "metrics", "log", "log", "settled", "settled"]
+    assert written == ["journal of 2", "answer", "answer", *told]
+
+
+async def test_an_answer_that_is_the_last_of_many_in_a_turn_waits_for_its_own_line() -> None:
+    turn, written = Turn(), list[str]()
+    recorder = together(written, turn)
+    for _ in range(20):
+        exchange = Exchange()
+        recorder.secure_in_turn(exchange)
+        turn.put_off(lambda data: written.append(data.decode()), b"answer")
+        recorder.record_in_turn(exchange)
+    await asyncio.sleep(0)
+
+    secured, answered = 0, 0
+    for what in written:
+        secured += int(what.removeprefix("journal of ")) if what.startswith("journal") else 0
+        answered += what == "answer"
+        assert answered <= secured
+    assert (secured, answered, written.count("log")) == (20, 20, 20)
+
+
+async def test_each_turn_has_its_own_line() -> None:
+    turn, written = Turn(), list[str]()
+    recorder = together(written, turn)
+    for _ in range(2):
+        recorder.record_in_turn(Exchange())
+        await asyncio.sleep(0)
+
+    assert written == ["journal of 1", "metrics", "log"] * 2
+
+
+async def test_what_is_held_is_given_back_though_the_journal_has_a_fault() -> None:
+    turn, written = Turn(), list[str]()
+
+    def faulty(_: Sequence[Exchange]) -> None:
+        raise ValueError
+
+    exchange = Exchange()
+    exchange.at_end.append(lambda: written.append("settled"))
+    Recorder(faulty, [], turn).record_in_turn(exchange)
+    turn.put_off(lambda data: written.append(data.decode()), b"answer")
+    with pytest.raises(ValueError, match=r"^$"):
+        turn.end()
+    await asyncio.sleep(0)
+
+    assert written == ["answer", "settled"]

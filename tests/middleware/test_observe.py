@@ -1,6 +1,7 @@
 """Every request is written down once: secured before its last byte goes out, told right after, however it ends."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ class Records:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int | None]] = []
-
         self.secured: list[str] = []
+        self.in_turn: list[str] = []
 
     def secure(self, exchange: Exchange) -> None:
         if exchange.ended is None:
@@ -35,6 +36,14 @@ class Records:
         if not exchange.recorded:
             exchange.recorded = True
             self.seen.append((exchange.id, exchange.status))
+
+    def secure_in_turn(self, exchange: Exchange) -> None:
+        self.in_turn.append("secured")
+        self.secure(exchange)
+
+    def record_in_turn(self, exchange: Exchange) -> None:
+        self.in_turn.append("told")
+        self.record(exchange)
 
 
 class Order(Client):
@@ -64,6 +73,35 @@ async def test_a_request_is_secured_before_its_last_byte_and_told_after_it() -> 
     assert records.seen == [(scope["exchange"].id, 201)]
     assert client.records_at == [(0, 0), (0, 0), (1, 0)], "secured before, told after"
     assert client.body == b"ab"
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_our_own_server_sends_is_written_down_with_its_turn_unless_the_client_is_slow(slow: bool) -> None:
+    sent = list[tuple[str, list[str]]]()
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"a"})
+
+    async def later(message: Message) -> None:
+        await asyncio.sleep(0)
+        sent.append((message["type"], [*records.in_turn]))
+
+    def server(message: Message) -> Awaitable[None]:
+        if slow:
+            return later(message)
+        sent.append((message["type"], [*records.in_turn]))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    records, scope = Records(), scope_of()
+    scope["request"] = object()
+    await Observe(app, recorder=records)(scope, Client().receive, server)
+
+    assert sent == [("http.response.start", []), ("http.response.body", ["secured"])]
+    assert records.in_turn == (["secured"] if slow else ["secured", "told"])
+    assert records.seen == [(scope["exchange"].id, 201)]
 
 
 @pytest.mark.parametrize("started", [False, True])

@@ -56,7 +56,7 @@ def test_an_exchange_is_one_line_at_once(tmp_path: Path) -> None:
     journal = journal_in(tmp_path / "journal", recent=recent)
     calls = [exchange() for _ in range(3)]
     for call in calls:
-        journal.record(call)
+        journal.record([call])
 
     assert ids_in(journal.folder) == [call.id for call in calls]
     assert (journal.journaled, journal.lost, journal.idle) == (3, 0, False)
@@ -67,18 +67,63 @@ def test_an_exchange_is_one_line_at_once(tmp_path: Path) -> None:
 
 def test_an_exchange_is_one_write_and_nothing_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = journal_in(tmp_path)
-    journal.record(exchange())  # begins the file
+    journal.record([exchange()])  # begins the file
     disk = Disk(monkeypatch, left=float("inf"))
 
     for number in range(1, 4):
-        journal.record(exchange())
+        journal.record([exchange()])
         assert (disk.times, len(ids_in(tmp_path))) == (number, 1 + number)
+
+
+def test_exchanges_of_one_turn_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recent = RecentEntries()
+    journal = journal_in(tmp_path, recent=recent)
+    calls = [exchange() for _ in range(5)]
+    journal.record(calls[:1])  # begins the file
+    disk = Disk(monkeypatch, left=float("inf"))
+
+    journal.record([calls[1], Exchange(path="/health", status=200), *calls[2:]])
+
+    assert (disk.times, ids_in(tmp_path)) == (1, [call.id for call in calls])
+    assert (journal.journaled, journal.backlog_bytes) == (5, files(tmp_path)[0].stat().st_size)
+    assert all(recent.by_id(call.id) for call in calls)
+
+
+def test_one_that_cannot_be_encoded_takes_no_other_with_it(tmp_path: Path) -> None:
+    log = Log()
+    journal = journal_in(tmp_path, log)
+    calls = [exchange() for _ in range(3)]
+    calls[1].cost_usd = float("nan")
+
+    journal.record(calls)
+
+    assert ids_in(tmp_path) == [calls[0].id, calls[2].id]
+    assert [line["request_id"] for line in log.lines] == [calls[1].id]
+    assert (journal.journaled, journal.lost) == (2, 1)
+
+
+def test_a_turn_that_the_disk_takes_a_part_of_is_written_whole_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_in(tmp_path)
+    calls = [exchange() for _ in range(4)]
+    journal.record(calls[:1])
+    disk = Disk(monkeypatch, left=1000)
+    journal.record(calls[1:])
+    assert len(lines_of(tmp_path)) < 4
+    assert journal.lost == 0
+
+    disk.left = float("inf")
+    assert journal.write_waiting()
+
+    assert ids_in(tmp_path) == [call.id for call in calls]
+    assert (journal.journaled, journal.lost) == (4, 0)
 
 
 def test_what_asks_no_model_is_not_written_down(tmp_path: Path) -> None:
     journal = journal_in(tmp_path)
 
-    journal.record(Exchange(path="/health", status=200))
+    journal.record([Exchange(path="/health", status=200)])
 
     assert (files(tmp_path), journal.idle, journal.backlog_s) == ([], True, 0.0)
 
@@ -105,7 +150,7 @@ def test_what_cannot_be_encoded_is_lost_and_said(tmp_path: Path) -> None:
     endless.cost_usd = float("nan")
 
     journal.append(entry(user_label="\ud800"))
-    journal.record(endless)
+    journal.record([endless])
 
     assert journal.lost == 2
     assert log.lines[1]["request_id"] == endless.id
@@ -257,4 +302,4 @@ def test_writing_an_exchange_down_costs_little_more_than_its_json(tmp_path: Path
     journal, call = journal_in(tmp_path), exchange()
 
     # 2 on a quiet machine; the margin is three.
-    assert relative_cost(lambda: journal.record(call), number=5000) < 6
+    assert relative_cost(lambda: journal.record([call]), number=5000) < 6

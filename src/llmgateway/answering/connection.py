@@ -49,11 +49,11 @@ class Protocol(Outlet):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-        turn: Turn | None = None,
     ) -> None:
-        super().__init__(turn or Turn())
         if not config.loaded:
             config.load()
+        # The application's own, if it puts off what is to happen before and after its answers are written.
+        super().__init__(getattr(config.loaded_app, "turn", None) or Turn())
         self._config = config
         self._app_state = app_state
         # What serves requests alone, if the application says.

@@ -200,8 +200,12 @@ class Request:
             return self.send({"type": "http.response.body", "body": events, "more_body": True})
         if events:
             piece = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events)
-            # As `_write` does, which would be one more frame for each piece.
-            connection.turn.put_off(connection.write, piece)
+            turn = connection.turn
+            if turn.is_due:
+                turn.put_off(connection.write, piece)
+            else:
+                # As a rule, pieces come one by one: to put them off costs more than it brings.
+                connection.write(piece)
         return None
 
     def _start(self, status: int, headers: Sequence[Header]) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from llmgateway.exchange import Exchange
+from llmgateway.turn import Turn
 
 Writer = Callable[[Exchange], None]
 
@@ -12,36 +13,78 @@ class Recorder:
     """Hands each exchange to every writer, once. None of them raises or waits.
 
     Args:
-        first: The journal: a client that saw its answer's end finds it in the ledger.
+        first: The journal, which takes several in one write: a client that saw its answer's end finds it in the ledger.
         others: What tells how it ended, and so must see the end: metrics, log, trace.
+        turn: By which answers go out.
     """
 
-    def __init__(self, first: Writer, others: Sequence[Writer]) -> None:
+    def __init__(
+        self, first: Callable[[Sequence[Exchange]], None], others: Sequence[Writer], turn: Turn | None = None
+    ) -> None:
         self._first = first
         self._others = tuple(others)
+        self._turn = turn or Turn()
+        # Those that end in this turn.
+        self._unsecured: list[Exchange] = []
+        self._unrecorded: list[Exchange] = []
 
     def secure(self, exchange: Exchange) -> None:
         """Write down what must not be lost; a second call does nothing."""
         if exchange.ended is None:
             exchange.ended = time.perf_counter()
-            self._first(exchange)
+            self._first((exchange,))
 
     def record(self, exchange: Exchange) -> None:
         """Write everything down; a second call does nothing."""
         if exchange.recorded:
             return
         try:
-            if exchange.ended is None:
-                self.secure(exchange)
-            exchange.recorded = True
+            self.secure(exchange)
             exchange.ended = time.perf_counter()
-            for write in self._others:
-                write(exchange)
         finally:
-            # Even a writer with a fault must not keep what others wait for.
+            exchange.recorded = True
+            self._record((exchange,))
+
+    def secure_in_turn(self, exchange: Exchange) -> None:
+        """Do as `secure`, with others and at the latest before what is put off from now on."""
+        if exchange.ended is None:
+            exchange.ended = time.perf_counter()
+            if not self._unsecured:
+                self._turn.before(self._secure_together, None)
+            self._unsecured.append(exchange)
+
+    def record_in_turn(self, exchange: Exchange) -> None:
+        """Do as `record`, with others and after what was put off until now."""
+        if not exchange.recorded:
+            self.secure_in_turn(exchange)
+            exchange.recorded = True
+            if not self._unrecorded:
+                self._turn.after(self._record_together, None)
+            self._unrecorded.append(exchange)
+
+    def _secure_together(self, _: None) -> None:
+        ended, self._unsecured = self._unsecured, []
+        self._first(ended)
+
+    def _record_together(self, _: None) -> None:
+        ended, self._unrecorded = self._unrecorded, []
+        self._record(ended)
+
+    def _record(self, ended: Sequence[Exchange]) -> None:
+        faults: list[Exception] = []
+        # One writer after the other: what it works with is in the processor's cache from the second exchange on.
+        for write in self._others:
+            for exchange in ended:
+                try:
+                    write(exchange)
+                except Exception as fault:  # noqa: BLE001  raised below: nobody else is to go without
+                    faults.append(fault)
+        for exchange in ended:
             ends = exchange.at_end
             for end in ends:
                 end()
             # Each holds the exchange: in a circle, it would wait for the collector.
             ends.clear()
             exchange.leave = None
+        if faults:
+            raise faults[0]

@@ -22,6 +22,14 @@ class Recorder(Protocol):
         """Write everything down."""
         ...
 
+    def secure_in_turn(self, exchange: Exchange) -> None:
+        """Write down what must not be lost before our own server writes anything more."""
+        ...
+
+    def record_in_turn(self, exchange: Exchange) -> None:
+        """Write everything down once our own server has written."""
+        ...
+
 
 class Observe:
     """Sees the status that goes out and the last byte, before which what a client must find again is secured."""
@@ -36,7 +44,7 @@ class Observe:
             return
         exchange: Exchange = scope["exchange"]
         outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
-        outgoing.exchange, outgoing.last = exchange, self._send_last
+        outgoing.exchange, outgoing.last = exchange, self._put_off_last if "request" in scope else self._send_last
         try:
             await self._app(scope, receive, outgoing)
         finally:
@@ -45,11 +53,17 @@ class Observe:
                     exchange.status = ClientGoneError.status
                 self._recorder.record(exchange)
 
-    def _send_last(self, exchange: Exchange, send: Send, message: Message) -> Awaitable[None]:
+    async def _send_last(self, exchange: Exchange, send: Send, message: Message) -> None:
         self._recorder.secure(exchange)
+        await send(message)
+        self._recorder.record(exchange)
+
+    def _put_off_last(self, exchange: Exchange, send: Send, message: Message) -> Awaitable[None]:
+        """Send by our own server, which writes nothing before the end of the turn."""
+        self._recorder.secure_in_turn(exchange)
         sent = send(message)
-        if isinstance(sent, asyncio.Future) and sent.done():  # as by our own server, unless its client is slow
-            self._recorder.record(exchange)
+        if isinstance(sent, asyncio.Future):  # unless its client is slow
+            self._recorder.record_in_turn(exchange)
             return sent
         return self._record_after(sent, exchange)
 

@@ -1,12 +1,13 @@
 """The journal: what was served is on the local disk before its last byte goes out, whatever the database does.
 
-One entry is one line and one write, with no buffer between: a killed process loses nothing that a client saw finished.
+One entry is one line. Those of one turn of the event loop are one write, with no buffer between, before the ends of
+their answers go out: a killed process loses nothing that a client saw finished.
 """
 
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 
@@ -60,45 +61,50 @@ class Journal:
         self.closed: deque[Segment] = deque()  # of this process, waiting to be shipped
         self.adopted: deque[Segment] = deque()  # of dead ones
         self._logger = logger
-        self._remember = (recent if recent is not None else RecentEntries()).add
+        self._remember = (recent if recent is not None else RecentEntries()).extend
         self._most_waiting = most_waiting
         self._segment_bytes = segment_bytes
         self._names = (f"{boot_id}-{number:06}" for boot_id in [new_id("boot")] for number in count(1))
-        self._lines_of = msgspec.json.Encoder().encode_lines
+        self._encode = msgspec.json.Encoder().encode
         self._current: Segment | None = None
         self._file = _NO_FILE
         self._size_bytes = 0
         self._torn = False
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes] = deque()  # without their line breaks, as all lines here
         self._failing_since_us: int | None = None
         self._lost_before = 0
         _prove(folder, next(self._names))
 
-    def record(self, exchange: Exchange) -> None:
-        """Write a model call down; neither raises nor waits."""
-        if exchange.operation is None:
-            return
+    def record(self, exchanges: Sequence[Exchange]) -> None:
+        """Write down those that are model calls, in one write; neither raises nor waits."""
+        calls = [exchange for exchange in exchanges if exchange.operation is not None]
         try:
-            line = self._lines_of([entry_of(exchange)])
+            lines = [self._encode(entry_of(call)) for call in calls]
         except Exception as error:  # noqa: BLE001  whatever a provider told: no request fails for its ledger entry
-            self._cannot_be_written(exchange.id, error)
+            if len(calls) > 1:
+                for call in calls:
+                    self.record((call,))
+            else:
+                self._cannot_be_written(calls[0].id, error)
             return
-        self._append(line)
+        if lines:
+            self._append(lines)
 
     def append(self, entry: LedgerEntry) -> None:
         """Write an entry down; neither raises nor waits."""
         try:
-            line = self._lines_of([entry])
+            line = self._encode(entry)
         except Exception as error:  # noqa: BLE001  likewise
             self._cannot_be_written(entry.id, error)
             return
-        self._append(line)
+        self._append([line])
 
-    def _append(self, line: bytes) -> None:
-        self._remember(line)
+    def _append(self, lines: Sequence[bytes]) -> None:
+        self._remember(lines)
         # There is no file before the first entry of a segment: that is a failed write, too, and costs nothing here.
-        if self._waiting or not self._write(line):
-            self._wait(line)
+        if self._waiting or not self._write(lines):
+            for line in lines:
+                self._wait(line)
             self.write_waiting()
         elif self._size_bytes >= self._segment_bytes:
             self.close_current()
@@ -108,7 +114,7 @@ class Journal:
         for line in list(islice(self._waiting, _AT_ONCE)):
             if self._file == _NO_FILE and not self._start():
                 return False
-            if not self._write(line):
+            if not self._write((line,)):
                 return False
             self._waiting.popleft()
         if self._waiting:
@@ -174,17 +180,18 @@ class Journal:
         if self._failing_since_us is not None:
             yield self._failing_since_us
 
-    def _write(self, line: bytes) -> bool:
+    def _write(self, lines: Sequence[bytes]) -> bool:
+        text = b"\n".join((*lines, b""))
         try:
-            size_bytes = os.write(self._file, b"\n" + line if self._torn else line)
+            size_bytes = os.write(self._file, b"\n" + text if self._torn else text)
         except OSError as error:
             if self._file != _NO_FILE:
                 self._fails(error)
             return False
         self._size_bytes += size_bytes
-        if size_bytes == len(line) + self._torn:
+        if size_bytes == len(text) + self._torn:
             self._torn = False
-            self.journaled += 1
+            self.journaled += len(lines)
             return True
         self._take_back(size_bytes)
         return False

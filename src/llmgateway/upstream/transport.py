@@ -44,6 +44,7 @@ class Transport:
         connect_timeout_s: How long a TCP and TLS handshake may take.
         max_connections: Per account whose catalog entry sets no `concurrent` limit.
         ssl_context: Whom to trust; `None` is the system's own roots, verified.
+        turn: Writes the questions.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Transport:
         connect_timeout_s: float = 5.0,
         max_connections: int = _CONNECTIONS,
         ssl_context: ssl.SSLContext | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self._dialer = Dialer(connect_timeout_s, ssl_context or _system_roots())
         self._max_connections = max_connections
-        self._turn = Turn()
+        self._turn = turn or Turn()
         # By limit too: a changed catalog gets a new pool, and calls in flight keep the one they run on.
         self._sessions: dict[tuple[str, int], Pool] = {}
         self._urls: dict[str, URL] = {}
