@@ -199,18 +199,31 @@ async def test_whoever_sends_another_head_each_time_is_not_compared_for_ever(mon
     assert 0 < len(compared) < len(heads) / 2
 
 
-async def test_a_large_body_holds_its_sender_until_it_is_taken() -> None:
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        ([asking(b"b")], False),
+        ([asking(b"c" * 70_000)], False),  # it is taken at once
+        ([asking(b"c" * 70_000)[:66_000], asking(b"c" * 70_000)[66_000:]], True),
+        ([asking(b"c" * 70_000)[:300], asking(b"c" * 70_000)[300:]], True),
+        ([asking(b"b"), asking(b"c" * 70_000)], True),  # it waits for the answer to the one before
+    ],
+)
+async def test_a_large_body_holds_its_sender_until_it_is_taken(said: list[bytes], holds: bool) -> None:
     protocol, wire = connected([])
-    large = asking(b"c" * 70_000)
-    for said in ([asking(b"a")], [asking(b"b")], [large], [large[:300], large[300:]], [asking(b"d")]):
-        for data in said:
-            protocol.data_received(data)
-        assert protocol.is_held is (sum(map(len, said)) > 64 * 1024)
+    for _ in range(2):  # from the second one on its head is kept
+        protocol.data_received(asking(b"a"))
         await asyncio.sleep(0.01)
-        assert not protocol.is_held
+    for data in said:
+        protocol.data_received(data)
+    assert protocol.is_held is holds
+    await asyncio.sleep(0.01)
+    assert not protocol.is_held
+    protocol.data_received(asking(b"d"))
+    await asyncio.sleep(0.01)
     protocol.connection_lost(None)
 
-    assert wire.held == ["pause", "resume"] * 2
+    assert wire.held == ["pause", "resume"] * holds
 
 
 def kept(data: bytes, body_bytes: int) -> Repeated | None:

@@ -168,7 +168,8 @@ class Protocol(Outlet):
         request.body = body
         self._left_bytes = left_bytes
         request.is_whole = not left_bytes
-        if len(body) > _HELD_BYTES:
+        # One that is whole and is being answered is taken at once.
+        if len(body) > _HELD_BYTES and (left_bytes or request is not self._answering):
             self._hold()
 
     def _take_rest(self, data: bytes) -> bytes:
