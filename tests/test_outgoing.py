@@ -8,11 +8,15 @@ from llmgateway.exchange import Exchange, Header
 from llmgateway.middleware.observe import Observe
 from llmgateway.middleware.security_headers import SecurityHeaders
 from llmgateway.outgoing import WHOLE, Outgoing
+from llmgateway.turn import Turn
 from tests.asgi import Client, scope_of
 
 
 class Records:
     """Writes nothing down."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
 
     def secure(self, exchange: Exchange) -> None:
         """Nothing is lost."""

@@ -315,7 +315,9 @@ class Exchange(Struct):
     reply: Reply | None = None  # gateway
     status: int | None = None  # middleware/observe: the HTTP status that went out
     error_code: str | None = None  # middleware/errors, api/replies (after the first byte)
-    ended: float | None = None  # gateway/record: just before its last byte goes out, then just after
+    ended: float | None = (
+        None  # gateway/record: just before its last byte goes out; just after where that takes its time
+    )
     recorded: bool = False  # gateway/record: it is over, and everybody was told
     # Why the task of this request is being cancelled, written just before by whoever is first to do so:
     # middleware/disconnect, middleware/inflight, api/replies.

@@ -35,7 +35,6 @@ class Recording:
     Args:
         providers: Gives the names of the catalog's accounts.
         workers: Where several worker processes leave their figures for each other; `None` is one process.
-
         turn: By which answers go out.
 
     Raises:

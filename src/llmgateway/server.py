@@ -175,8 +175,8 @@ def configuration(
         app,
         factory=isinstance(app, (str, partial)),
         loop=_loop(shares),
-        # uvicorn calls both as it would call a class.
         http=cast("type[asyncio.Protocol]", Protocol),
+        # uvicorn calls it as it would call a class.
         ws=cast("type[asyncio.Protocol]", websocket),
         ws_max_size=_MAX_MESSAGE_BYTES,
         # Of a thousand watchers each would hold 30 kB to save a few bytes of each event.

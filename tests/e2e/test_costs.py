@@ -86,6 +86,29 @@ async def test_the_built_in_models_cost_nothing(gateway: Serve) -> None:
     assert answer.headers["x-cost-usd"] == "0"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("number", [10**305, -4])
+async def test_a_usage_that_cannot_be_meant_is_counted_here(
+    priced: Callable[[], Awaitable[Running]], provider: Player, number: int, *, stream: bool
+) -> None:
+    served = await priced()
+    told = {"prompt_tokens": 1, "completion_tokens": number, "total_tokens": 2}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+    if stream:
+        choice["delta"] = {"role": "assistant", "content": "hello world"}
+        events = [json.dumps({"choices": [choice]}), json.dumps({"choices": [], "usage": told}), "[DONE]"]
+        provider.always(stream_step(f"data: {event}\n\n".encode() for event in events))
+    else:
+        choice["message"] = {"role": "assistant", "content": "hello world"}
+        provider.always(json_step({"choices": [choice], "usage": told}))
+
+    await served.client.post("/v1/chat/completions", json={"model": "chat", "messages": SAID, "stream": stream})
+
+    line = await served.logged("llm_request_complete")
+    assert (line["prompt_tokens"], line["completion_tokens"], line["usage_estimated"]) == (11, 2, True)
+    assert line["cost_usd"] == pytest.approx(0.0031)
+
+
 async def test_an_answer_without_a_usage_is_counted_and_marked(
     priced: Callable[[], Awaitable[Running]], provider: Player
 ) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_a_writer_with_a_fault_keeps_nothing_from_the_others() -> None:
     def faulty(_: Exchange) -> None:
         raise ValueError
 
-    with pytest.raises(ValueError, match=r"^$"):
+    with pytest.raises(ValueError, match=exchange.id):
         Recorder(lambda _: None, [faulty, lambda _: written.append("log")]).record(exchange)
 
     assert written == ["log", "settled"]
@@ -153,6 +154,7 @@ async def test_each_turn_has_its_own_line() -> None:
 
 async def test_what_is_held_is_given_back_though_the_journal_has_a_fault() -> None:
     turn, written = Turn(), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: written.append("told"))
 
     def faulty(_: Sequence[Exchange]) -> None:
         raise ValueError
@@ -161,8 +163,36 @@ async def test_what_is_held_is_given_back_though_the_journal_has_a_fault() -> No
     exchange.at_end.append(lambda: written.append("settled"))
     Recorder(faulty, [], turn).record_in_turn(exchange)
     turn.put_off(lambda data: written.append(data.decode()), b"answer")
-    with pytest.raises(ValueError, match=r"^$"):
-        turn.end()
-    await asyncio.sleep(0)
+    turn.end()
 
-    assert written == ["answer", "settled"]
+    assert written == ["told", "answer", "settled"]
+
+
+async def test_one_that_cannot_be_settled_keeps_nothing_from_the_others() -> None:
+    turn, written, told = Turn(), list[str](), list[BaseException]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    recorder = Recorder(lambda _: None, [], turn)
+
+    def faulty() -> None:
+        raise OverflowError
+
+    exchanges = [Exchange() for _ in range(3)]
+    for exchange in exchanges:
+        exchange.at_end += [partial(written.append, exchange.id)]
+    exchanges[1].at_end.insert(0, faulty)
+    for exchange in exchanges:
+        recorder.record_in_turn(exchange)
+    turn.end()
+
+    assert written == [exchange.id for exchange in exchanges]
+    assert [fault.__notes__ for fault in told] == [[exchanges[1].id]]
+
+
+async def test_who_is_told_everything_at_once_is_in_the_journal_first() -> None:
+    turn, written = Turn(), list[str]()
+    recorder, exchange = together(written, turn), Exchange()
+    recorder.secure_in_turn(exchange)
+    recorder.record(exchange)
+    turn.end()
+
+    assert written == ["journal of 1", "metrics", "log"]

@@ -132,6 +132,22 @@ async def test_after_an_answer_has_begun_nothing_more_is_sent(log: Log, error: E
     assert [line["event"] for line in log.lines()] == (["unexpected_error"] if isinstance(error, LookupError) else [])
 
 
+async def test_what_goes_wrong_after_the_end_makes_no_good_answer_a_bad_one(log: Log) -> None:
+    scope = scope_of()
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"all of it"})
+        scope["exchange"].recorded = True
+        raise LookupError("late")
+
+    client = Client()
+    await Errors(app, logger=log.logger)(scope, client.receive, client.send)
+
+    assert scope["exchange"].error_code is None
+    assert [line["event"] for line in log.lines()] == ["unexpected_error"]
+
+
 async def test_a_client_that_is_gone_is_sent_nothing(log: Log) -> None:
     client, exchange = await ask(ClientGoneError("Gone."), log)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from typing_extensions import override
 
 from llmgateway.exchange import Exchange
 from llmgateway.middleware.observe import Observe
+from llmgateway.turn import Turn
 from tests.asgi import Client, scope_of
 from tests.conftest import Serve
 from tests.upstreams.openai_wire import OpenAIWire
@@ -25,6 +27,7 @@ class Records:
         self.seen: list[tuple[str, int | None]] = []
         self.secured: list[str] = []
         self.in_turn: list[str] = []
+        self.turn = Turn()
 
     def secure(self, exchange: Exchange) -> None:
         if exchange.ended is None:
@@ -96,12 +99,26 @@ async def test_what_our_own_server_sends_is_written_down_with_its_turn_unless_th
         return done
 
     records, scope = Records(), scope_of()
-    scope["request"] = object()
+    scope["request"] = SimpleNamespace(turn=records.turn)
     await Observe(app, recorder=records)(scope, Client().receive, server)
 
     assert sent == [("http.response.start", []), ("http.response.body", ["secured"])]
     assert records.in_turn == (["secured"] if slow else ["secured", "told"])
     assert records.seen == [(scope["exchange"].id, 201)]
+
+
+async def test_what_is_sent_by_another_turn_is_secured_at_once() -> None:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"a"})
+
+    records, scope = Records(), scope_of()
+    client = Order(records)
+    scope["request"] = SimpleNamespace(turn=Turn())
+    await Observe(app, recorder=records)(scope, client.receive, client.send)
+
+    assert client.records_at == [(0, 0), (1, 0)]
+    assert (records.in_turn, len(records.seen)) == ([], 1)
 
 
 @pytest.mark.parametrize("started", [False, True])

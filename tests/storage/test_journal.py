@@ -120,6 +120,33 @@ def test_a_turn_that_the_disk_takes_a_part_of_is_written_whole_later(
     assert (journal.journaled, journal.lost) == (4, 0)
 
 
+def test_of_a_turn_whose_torn_line_stays_no_whole_one_is_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_in(tmp_path)
+    calls = [exchange() for _ in range(5)]
+    journal.record(calls[:1])
+    length = files(tmp_path)[0].stat().st_size
+    disk = Disk(monkeypatch, left=length * 2.5)
+
+    def stays(_: int, __: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", stays)
+    journal.record(calls[1:])
+    disk.left = float("inf")
+    assert journal.write_waiting()
+
+    whole, torn = [], 0
+    for line in lines_of(tmp_path):
+        try:
+            whole.append(msgspec.json.decode(line, type=LedgerEntry).id)
+        except msgspec.DecodeError:
+            torn += 1
+    assert (whole, torn) == ([call.id for call in calls], 1)
+    assert (journal.journaled, journal.lost) == (5, 0)
+
+
 def test_what_asks_no_model_is_not_written_down(tmp_path: Path) -> None:
     journal = journal_in(tmp_path)
 

@@ -168,7 +168,7 @@ class Protocol(Outlet):
         request.body = body
         self._left_bytes = left_bytes
         request.is_whole = not left_bytes
-        # One that is whole and is being answered is taken at once.
+        # One that is whole and is being answered is soon taken, and what follows it waits.
         if len(body) > _HELD_BYTES and (left_bytes or request is not self._answering):
             self._hold()
 

@@ -59,11 +59,14 @@ class Request:
         "keep_alive",
         "started",
         "task",
+        "turn",
         "when_gone",
     )
 
     def __init__(self, connection: "Protocol", method: str, version: str, named: Mapping[bytes, bytes]) -> None:
         self._connection = connection
+        # Who knows it may have something done before the answer is written, and after.
+        self.turn = connection.turn
         self._is_head = method == "HEAD"
         self._takes_chunks = version == "1.1"
         # The client waits to be told that it may send the body.
@@ -110,7 +113,7 @@ class Request:
         connection = self._connection
         if self._waits and not connection.transport.is_closing():
             self._waits = False
-            connection.turn.put_off(connection.write, _CONTINUE)
+            self.turn.put_off(connection.write, _CONTINUE)
         if not (self.body or (self.is_whole and not self._is_told) or connection.is_lost or self.is_over):
             connection.read_on()
             self.awaited = self.awaited or asyncio.Event()
@@ -179,7 +182,7 @@ class Request:
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         answer = b"%b%b%b%b" % (beginning, message["lines"], end, b"" if self._is_head else message["body"])
         self._waits, self.started, self.is_over = False, True, True
-        connection.turn.put_off(connection.write, answer)
+        self.turn.put_off(connection.write, answer)
         connection.answered(self)
 
     async def _send_later(self, message: Message) -> None:
@@ -200,11 +203,10 @@ class Request:
             return self.send({"type": "http.response.body", "body": events, "more_body": True})
         if events:
             piece = b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else self._framed(events)
-            turn = connection.turn
-            if turn.is_due:
-                turn.put_off(connection.write, piece)
+            if self.turn.is_due:
+                self.turn.put_off(connection.write, piece)
             else:
-                # As a rule, pieces come one by one: to put them off costs more than it brings.
+                # Where pieces are all that there is to write, to put them off costs more than it brings.
                 connection.write(piece)
         return None
 
@@ -253,4 +255,4 @@ class Request:
 
     def _write(self, piece: bytes) -> None:
         head, self._head = self._head, b""
-        self._connection.turn.put_off(self._connection.write, head + piece)
+        self.turn.put_off(self._connection.write, head + piece)

@@ -15,15 +15,15 @@ class Recorder:
     Args:
         first: The journal, which takes several in one write: a client that saw its answer's end finds it in the ledger.
         others: What tells how it ended, and so must see the end: metrics, log, trace.
-        turn: By which answers go out.
+        turn: By which our own server writes answers; those that go out by another one are not written down in turn.
     """
 
     def __init__(
         self, first: Callable[[Sequence[Exchange]], None], others: Sequence[Writer], turn: Turn | None = None
     ) -> None:
+        self.turn = turn or Turn()
         self._first = first
         self._others = tuple(others)
-        self._turn = turn or Turn()
         # Those that end in this turn.
         self._unsecured: list[Exchange] = []
         self._unrecorded: list[Exchange] = []
@@ -39,6 +39,8 @@ class Recorder:
         if exchange.recorded:
             return
         try:
+            if self._unsecured:  # it may be one of them
+                self._secure_together()
             self.secure(exchange)
             exchange.ended = time.perf_counter()
         finally:
@@ -50,7 +52,7 @@ class Recorder:
         if exchange.ended is None:
             exchange.ended = time.perf_counter()
             if not self._unsecured:
-                self._turn.before(self._secure_together, None)
+                self.turn.before(self._secure_together, None)
             self._unsecured.append(exchange)
 
     def record_in_turn(self, exchange: Exchange) -> None:
@@ -59,12 +61,13 @@ class Recorder:
             self.secure_in_turn(exchange)
             exchange.recorded = True
             if not self._unrecorded:
-                self._turn.after(self._record_together, None)
+                self.turn.after(self._record_together, None)
             self._unrecorded.append(exchange)
 
-    def _secure_together(self, _: None) -> None:
+    def _secure_together(self, _: None = None) -> None:
         ended, self._unsecured = self._unsecured, []
-        self._first(ended)
+        if ended:
+            self._first(ended)
 
     def _record_together(self, _: None) -> None:
         ended, self._unrecorded = self._unrecorded, []
@@ -78,13 +81,18 @@ class Recorder:
                 try:
                     write(exchange)
                 except Exception as fault:  # noqa: BLE001  raised below: nobody else is to go without
+                    fault.add_note(exchange.id)
                     faults.append(fault)
         for exchange in ended:
             ends = exchange.at_end
             for end in ends:
-                end()
+                try:
+                    end()
+                except Exception as fault:  # noqa: BLE001  likewise
+                    fault.add_note(exchange.id)
+                    faults.append(fault)
             # Each holds the exchange: in a circle, it would wait for the collector.
             ends.clear()
             exchange.leave = None
         if faults:
-            raise faults[0]
+            raise faults[0] if len(faults) == 1 else ExceptionGroup("writing exchanges down", faults)

@@ -52,12 +52,17 @@ class Errors:
         else:
             return
         try:
-            exchange.error_code = error.code
+            _note(error, exchange)
             if not outgoing.begun and not isinstance(error, ClientGoneError):
                 await _answer(error, exchange, scope, receive, outgoing)
         finally:
             # It holds this frame: in a circle, all that belongs to the request would wait for the collector.
             del error
+
+
+def _note(error: GatewayError, exchange: Exchange) -> None:
+    if not exchange.recorded:  # else its client has all of a good answer, whatever went wrong after it
+        exchange.error_code = error.code
 
 
 def _cause(exchange: Exchange) -> GatewayError:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmgateway.errors import ClientGoneError
 from llmgateway.exchange import Exchange
 from llmgateway.outgoing import Outgoing
+from llmgateway.turn import Turn
 
 
 class Recorder(Protocol):
@@ -22,8 +23,13 @@ class Recorder(Protocol):
         """Write everything down."""
         ...
 
+    @property
+    def turn(self) -> Turn:
+        """That of what the next two are for."""
+        ...
+
     def secure_in_turn(self, exchange: Exchange) -> None:
-        """Write down what must not be lost before our own server writes anything more."""
+        """Write down what must not be lost before our own server writes anything that is put off from now on."""
         ...
 
     def record_in_turn(self, exchange: Exchange) -> None:
@@ -44,7 +50,9 @@ class Observe:
             return
         exchange: Exchange = scope["exchange"]
         outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
-        outgoing.exchange, outgoing.last = exchange, self._put_off_last if "request" in scope else self._send_last
+        # Of our own server, unless somebody has put the application into another one.
+        in_turn = getattr(scope.get("request"), "turn", None) is self._recorder.turn
+        outgoing.exchange, outgoing.last = exchange, self._put_off_last if in_turn else self._send_last
         try:
             await self._app(scope, receive, outgoing)
         finally:
@@ -59,10 +67,10 @@ class Observe:
         self._recorder.record(exchange)
 
     def _put_off_last(self, exchange: Exchange, send: Send, message: Message) -> Awaitable[None]:
-        """Send by our own server, which writes nothing before the end of the turn."""
+        """Send by our own server, which ends the turn before it writes anything."""
         self._recorder.secure_in_turn(exchange)
         sent = send(message)
-        if isinstance(sent, asyncio.Future):  # unless its client is slow
+        if isinstance(sent, asyncio.Future):  # unless its client is slow, or somebody stands in between
             self._recorder.record_in_turn(exchange)
             return sent
         return self._record_after(sent, exchange)

@@ -102,9 +102,11 @@ class Journal:
     def _append(self, lines: Sequence[bytes]) -> None:
         self._remember(lines)
         # There is no file before the first entry of a segment: that is a failed write, too, and costs nothing here.
-        if self._waiting or not self._write(lines):
-            for line in lines:
-                self._wait(line)
+        if written := 0 if self._waiting else self._write(lines):
+            lines = lines[written:]
+        for line in lines:
+            self._wait(line)
+        if lines:
             self.write_waiting()
         elif self._size_bytes >= self._segment_bytes:
             self.close_current()
@@ -180,30 +182,34 @@ class Journal:
         if self._failing_since_us is not None:
             yield self._failing_since_us
 
-    def _write(self, lines: Sequence[bytes]) -> bool:
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Write lines; return how many of them are on the disk."""
         text = b"\n".join((*lines, b""))
         try:
             size_bytes = os.write(self._file, b"\n" + text if self._torn else text)
         except OSError as error:
             if self._file != _NO_FILE:
                 self._fails(error)
-            return False
+            return 0
         self._size_bytes += size_bytes
         if size_bytes == len(text) + self._torn:
             self._torn = False
             self.journaled += len(lines)
-            return True
-        self._take_back(size_bytes)
-        return False
+            return len(lines)
+        return self._take_back(size_bytes, text[: max(0, size_bytes - self._torn)])
 
-    def _take_back(self, size_bytes: int) -> None:
-        """Cut off the part of a line that still fitted; where that fails, the next write ends it with a newline."""
-        self._fails(OSError(0, "only a part of the line fitted"))
+    def _take_back(self, size_bytes: int, begun: bytes) -> int:
+        """Cut off what still fitted; where that fails, whole lines stay, and the next write ends the torn one."""
+        self._fails(OSError(0, "only a part fitted"))
         try:
             os.ftruncate(self._file, self._size_bytes - size_bytes)
             self._size_bytes -= size_bytes
         except OSError:
-            self._torn = True
+            whole = begun.count(b"\n")
+            self._torn = (self._torn and not begun) or not begun.endswith(b"\n")
+            self.journaled += whole
+            return whole
+        return 0
 
     def _start(self) -> bool:
         try:

@@ -19,7 +19,6 @@ class RecentEntries:
 
     def __init__(self, most: int = 1000) -> None:
         self._lines: deque[bytes] = deque(maxlen=most)
-        self.add = self._lines.append
         self.extend = self._lines.extend
 
     def by_id(self, request_id: str) -> LedgerEntry | None:

@@ -1,34 +1,37 @@
 """What the gateway reads of an answer: usage, the model's name, and an error that hides behind a 200."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+# More than any answer has: a number beyond it is a provider's mistake, and costs nobody a fortune.
+_Count = Annotated[int, Meta(ge=0, le=10**12)]
 
 
 class WriteDetails(Struct):
     """How long the provider keeps what it wrote to its cache, in LiteLLM's form of Anthropic's `cache_creation`."""
 
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: _Count | None = None
 
 
 class PromptDetails(Struct):
     """OpenAI's `prompt_tokens_details`, with the other name and the details that LiteLLM has for cache writes."""
 
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cache_creation_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    cache_creation_tokens: _Count | None = None
     cache_creation_token_details: WriteDetails | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
 class CompletionDetails(Struct):
     """OpenAI's `completion_tokens_details`."""
 
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
 class UsageFields(Struct):
@@ -39,13 +42,13 @@ class UsageFields(Struct):
         service_tier: Anthropic says it here, OpenAI beside the usage.
     """
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     total_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    cached_tokens: _Count | None = None
     service_tier: str | None = None
 
 

@@ -28,7 +28,7 @@ def ask(
 ) -> httpx2.Response:
     recent = RecentEntries()
     for entry in remembered:
-        recent.add(msgspec.json.encode(entry))
+        recent.extend([msgspec.json.encode(entry)])
     headers = {} if organization is None else {"X-Organization-ID": organization}
     client = asking(routes(recent, books.find, wait_s=wait_s, limit_s=limit_s))
     return client.get(f"/v1/requests/{request_id}", headers=headers)
@@ -123,7 +123,7 @@ def test_a_key_reads_its_own_requests_and_not_those_of_another_key_of_its_organi
     remembered = entry_of_a_call(organization_id="acme", key_id=people.row(mine).id)
     stored = entry_of_a_call(id=OLD, organization_id="acme", key_id=people.row(mine).id)
     recent, identify = RecentEntries(), Identify("client", directory=Directory(people), admin_key="admin-key")
-    recent.add(msgspec.json.encode(remembered))
+    recent.extend([msgspec.json.encode(remembered)])
     client = asking(routes(recent, Books(entries=[stored, remembered]).find, wait_s=0.0), identify)
 
     def status(request_id: str, key: str) -> int:

@@ -24,7 +24,7 @@ class Pool:
         headers: Sent with every request, unless it names one of its own.
         limit: How many questions may be under way; more of them wait for their turn.
         keep_alive_s: For how long an unused connection is kept.
-        turn: Writes the questions of all pools together.
+        turn: Writes the questions, with those of other pools and with answers.
     """
 
     def __init__(

@@ -113,8 +113,11 @@ def usage_fields(usage: Any, service_tier: str | None = None) -> dict[str, Any] 
 
 
 def usage_of(fields: Mapping[str, Any] | None) -> Usage | None:
-    """Read the usage that the client gets, as it is read of OpenAI's wire."""
-    return None if fields is None else base.usage_of(msgspec.convert(fields, UsageFields))
+    """Read the usage that the client gets, as it is read of OpenAI's wire; `None` where it cannot be meant."""
+    try:
+        return None if fields is None else base.usage_of(msgspec.convert(fields, UsageFields))
+    except msgspec.ValidationError:
+        return None
 
 
 def plain(value: Any) -> Any:
