@@ -318,7 +318,7 @@ class Exchange(Struct):
     ended: float | None = (
         None  # gateway/record: just before its last byte goes out; just after where that takes its time
     )
-    recorded: bool = False  # gateway/record: it is over, and everybody was told
+    recorded: bool = False  # gateway/record: it is over; everybody was told, or is at the end of the turn
     # Why the task of this request is being cancelled, written just before by whoever is first to do so:
     # middleware/disconnect, middleware/inflight, api/replies.
     cancelled_by: GatewayError | None = None

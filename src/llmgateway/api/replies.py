@@ -104,7 +104,8 @@ class EventStream:
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun: an error event, and no `[DONE]`."""
-        self._exchange.error_code = error.code
+        if not self._exchange.recorded:
+            self._exchange.error_code = error.code
         await self._write(error_event(error, self._exchange.id), more=False)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Writes an exchange down: what must not be lost before its last byte is given away, all else right after."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -45,7 +46,9 @@ class Recorder:
             exchange.ended = time.perf_counter()
         finally:
             exchange.recorded = True
-            self._record((exchange,))
+            faults = [*self._tell((exchange,)), *_settle(exchange)]
+        if faults:
+            raise faults[0]
 
     def secure_in_turn(self, exchange: Exchange) -> None:
         """Do as `secure`, with others and at the latest before what is put off from now on."""
@@ -56,13 +59,17 @@ class Recorder:
             self._unsecured.append(exchange)
 
     def record_in_turn(self, exchange: Exchange) -> None:
-        """Do as `record`, with others and after what was put off until now."""
-        if not exchange.recorded:
-            self.secure_in_turn(exchange)
-            exchange.recorded = True
-            if not self._unrecorded:
-                self.turn.after(self._record_together, None)
-            self._unrecorded.append(exchange)
+        """Do as `record`, but tell the others, with more of them, after what was put off until now."""
+        if exchange.recorded:
+            return
+        self.secure_in_turn(exchange)
+        exchange.recorded = True
+        if not self._unrecorded:
+            self.turn.after(self._record_together, None)
+        self._unrecorded.append(exchange)
+        # At once: what a shared store is told of it goes there in one round trip.
+        if faults := _settle(exchange):
+            raise faults[0]
 
     def _secure_together(self, _: None = None) -> None:
         ended, self._unsecured = self._unsecured, []
@@ -71,28 +78,34 @@ class Recorder:
 
     def _record_together(self, _: None) -> None:
         ended, self._unrecorded = self._unrecorded, []
-        self._record(ended)
+        for fault in self._tell(ended):
+            told = {"message": f"{' '.join(fault.__notes__)} is not written down everywhere", "exception": fault}
+            asyncio.get_running_loop().call_exception_handler(told)
 
-    def _record(self, ended: Sequence[Exchange]) -> None:
+    def _tell(self, ended: Sequence[Exchange]) -> list[Exception]:
+        """Have everybody write them down. Returns what they raise against their word."""
         faults: list[Exception] = []
         # One writer after the other: what it works with is in the processor's cache from the second exchange on.
         for write in self._others:
             for exchange in ended:
                 try:
                     write(exchange)
-                except Exception as fault:  # noqa: BLE001  raised below: nobody else is to go without
+                except Exception as fault:  # noqa: BLE001  whatever it is, nobody else is to go without
                     fault.add_note(exchange.id)
                     faults.append(fault)
-        for exchange in ended:
-            ends = exchange.at_end
-            for end in ends:
-                try:
-                    end()
-                except Exception as fault:  # noqa: BLE001  likewise
-                    fault.add_note(exchange.id)
-                    faults.append(fault)
-            # Each holds the exchange: in a circle, it would wait for the collector.
-            ends.clear()
-            exchange.leave = None
-        if faults:
-            raise faults[0] if len(faults) == 1 else ExceptionGroup("writing exchanges down", faults)
+        return faults
+
+
+def _settle(exchange: Exchange) -> list[Exception]:
+    """Give back all that it holds. Returns what could not be: it keeps nothing else."""
+    faults: list[Exception] = []
+    ends = exchange.at_end
+    for end in ends:
+        try:
+            end()
+        except Exception as fault:  # noqa: BLE001  likewise
+            faults.append(fault)
+    # Each holds the exchange: in a circle, it would wait for the collector.
+    ends.clear()
+    exchange.leave = None
+    return faults

@@ -67,7 +67,7 @@ class Observe:
         self._recorder.record(exchange)
 
     def _put_off_last(self, exchange: Exchange, send: Send, message: Message) -> Awaitable[None]:
-        """Send by our own server, which ends the turn before it writes anything."""
+        """Send by our own server, which writes an answer's end at the end of the turn."""
         self._recorder.secure_in_turn(exchange)
         sent = send(message)
         if isinstance(sent, asyncio.Future):  # unless its client is slow, or somebody stands in between

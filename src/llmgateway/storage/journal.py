@@ -1,7 +1,7 @@
 """The journal: what was served is on the local disk before its last byte goes out, whatever the database does.
 
-One entry is one line. Those of one turn of the event loop are one write, with no buffer between, before the ends of
-their answers go out: a killed process loses nothing that a client saw finished.
+One entry is one line. Those of one turn of the event loop are one write, but for the first of a file, with no buffer
+between, before the ends of their answers go out: a killed process loses nothing that a client saw finished.
 """
 
 import os
@@ -102,11 +102,10 @@ class Journal:
     def _append(self, lines: Sequence[bytes]) -> None:
         self._remember(lines)
         # There is no file before the first entry of a segment: that is a failed write, too, and costs nothing here.
-        if written := 0 if self._waiting else self._write(lines):
-            lines = lines[written:]
-        for line in lines:
+        left = lines if self._waiting else lines[self._write(lines) :]
+        for line in left:
             self._wait(line)
-        if lines:
+        if left:
             self.write_waiting()
         elif self._size_bytes >= self._segment_bytes:
             self.close_current()
@@ -206,7 +205,7 @@ class Journal:
             self._size_bytes -= size_bytes
         except OSError:
             whole = begun.count(b"\n")
-            self._torn = (self._torn and not begun) or not begun.endswith(b"\n")
+            self._torn = not begun.endswith(b"\n")
             self.journaled += whole
             return whole
         return 0

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-# More than any answer has: a number beyond it is a provider's mistake, and costs nobody a fortune.
-_Count = Annotated[int, Meta(ge=0, le=10**12)]
+# More than any answer has: a number beyond it is a provider's mistake.
+_Count = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class WriteDetails(Struct):

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from llmgateway.exchange import Usage
 from llmgateway.upstream.litellm.pieces import Piece, Tool, pieces_of, usage_fields, usage_of
 
@@ -50,3 +52,8 @@ def test_usage_details_are_openais(litellm: Any) -> None:
     }  # fmt: skip
     assert usage_of(fields) == Usage(10, 5, cached_tokens=4, reasoning_tokens=2)
     assert usage_of(None) is None
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**10])
+def test_a_usage_that_no_answer_has_is_none(number: int) -> None:
+    assert usage_of({"prompt_tokens": number}) is None

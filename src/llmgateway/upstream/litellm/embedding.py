@@ -10,9 +10,10 @@ import msgspec
 
 from llmgateway.catalog.model import Deployment
 from llmgateway.errors import InvalidRequestError
-from llmgateway.exchange import Call, Complete, Usage
+from llmgateway.exchange import Call, Complete
 from llmgateway.upstream.litellm.errors import Reading, calling
 from llmgateway.upstream.litellm.library import library_arguments
+from llmgateway.upstream.litellm.pieces import usage_of
 from llmgateway.upstream.litellm.question import unsupported
 from llmgateway.upstream.litellm.translation import joined
 
@@ -92,7 +93,7 @@ def _answer(answer: Any, deployment: Deployment, *, as_base64: bool) -> Complete
     }
     return Complete(
         msgspec.json.encode(whole),
-        usage=Usage(prompt_tokens=prompt_tokens) if prompt_tokens else None,
+        usage=usage_of({"prompt_tokens": prompt_tokens}),
         model=deployment.model,
     )
 
