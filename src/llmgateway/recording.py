@@ -64,7 +64,8 @@ class Recording:
         otlp = read_otlp(settings.otel, version=version)
         self.traces = Traces(otlp, logger)
         self.otlp_metrics = None if otlp.metrics is None else OTLPMetrics(otlp, self.metrics, logger)
-        self.recorder = Recorder(self.journal.record, self._tellers(), turn)
+        is_shared = settings.redis_url is not None
+        self.recorder = Recorder(self.journal.record, self._tellers(), turn, settles_apart=is_shared)
         self._observe()
 
     def beside(self, group: TaskGroup) -> None:

@@ -99,16 +99,20 @@ def test_a_writer_with_a_fault_keeps_nothing_from_the_others() -> None:
     assert written == ["log", "settled"]
 
 
-def together(written: list[str], turn: Turn) -> Recorder:
+def together(written: list[str], turn: Turn, *, apart: bool = False) -> Recorder:
     def journal(exchanges: Sequence[Exchange]) -> None:
         written.append(f"journal of {len(exchanges)}")
 
-    return Recorder(journal, [lambda _: written.append("metrics"), lambda _: written.append("log")], turn)
+    others = [lambda _: written.append("metrics"), lambda _: written.append("log")]
+    return Recorder(journal, others, turn, settles_apart=apart)
 
 
-async def test_those_that_end_in_one_turn_are_secured_before_their_answers_are_written_and_told_after() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+async def test_those_that_end_in_one_turn_are_secured_before_their_answers_are_written_and_told_after(
+    apart: bool,
+) -> None:
     turn, written = Turn(), list[str]()
-    recorder = together(written, turn)
+    recorder = together(written, turn, apart=apart)
     for exchange in (Exchange(), Exchange()):
         exchange.at_end.append(lambda: written.append("settled"))
         recorder.secure_in_turn(exchange)
@@ -117,10 +121,12 @@ async def test_those_that_end_in_one_turn_are_secured_before_their_answers_are_w
         recorder.record_in_turn(exchange)
         recorder.record(exchange)
         assert exchange.recorded
-    assert written == ["settled", "settled"], "at once"
+    settled, at_once = ["settled", "settled"], [*written]
     await asyncio.sleep(0)
 
-    assert written[2:] == ["journal of 2", "answer", "answer", "metrics", "metrics", "log", "log"]
+    told = ["journal of 2", "answer", "answer", "metrics", "metrics", "log", "log"]
+    assert at_once == (settled if apart else [])
+    assert written == ([*settled, *told] if apart else [*told, *settled])
 
 
 async def test_an_answer_that_is_the_last_of_many_in_a_turn_waits_for_its_own_line() -> None:
@@ -164,7 +170,7 @@ async def test_what_is_held_is_given_back_though_the_journal_has_a_fault() -> No
     turn.put_off(lambda data: written.append(data.decode()), b"answer")
     turn.end()
 
-    assert written == ["settled", "told", "answer"]
+    assert written == ["told", "answer", "settled"]
 
 
 async def test_one_that_cannot_be_settled_or_told_keeps_nothing_from_the_others() -> None:
@@ -184,16 +190,27 @@ async def test_one_that_cannot_be_settled_or_told_keeps_nothing_from_the_others(
     for exchange in exchanges:
         exchange.at_end += [partial(written.append, exchange.id)]
     exchanges[1].at_end.insert(0, faulty)
-    first, second, third = exchanges
-    recorder.record_in_turn(first)
-    with pytest.raises(OverflowError):
-        recorder.record_in_turn(second)
-    recorder.record_in_turn(third)
+    for exchange in exchanges:
+        recorder.record_in_turn(exchange)
     turn.end()
 
     ids = [exchange.id for exchange in exchanges]
-    assert written == [*ids, first.id, third.id, *ids]
-    assert told == [f"{second.id} is not written down everywhere"]
+    assert written == [ids[0], ids[2], *ids, *ids]
+    assert told == [f"{ids[1]} has not ended as it should"] * 2
+
+
+async def test_what_cannot_be_given_back_at_once_is_its_own_calls_fault() -> None:
+    def faulty() -> None:
+        raise OverflowError
+
+    written = list[str]()
+    recorder, exchange = together(written, turn := Turn(), apart=True), Exchange()
+    exchange.at_end += [faulty, partial(written.append, "settled")]
+    with pytest.raises(OverflowError):
+        recorder.record_in_turn(exchange)
+    turn.end()
+
+    assert written == ["settled", "journal of 1", "metrics", "log"]
 
 
 async def test_who_is_told_everything_at_once_is_in_the_journal_first() -> None:
