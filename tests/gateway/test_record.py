@@ -99,6 +99,19 @@ def test_a_writer_with_a_fault_keeps_nothing_from_the_others() -> None:
     assert written == ["log", "settled"]
 
 
+def test_no_fault_hides_another() -> None:
+    def faulty(*_: object) -> None:
+        raise LookupError
+
+    exchange = Exchange()
+    exchange.at_end += [faulty, faulty]
+    with pytest.raises(ExceptionGroup) as raised:
+        Recorder(faulty, [faulty], None).record(exchange)
+
+    assert len(raised.value.exceptions) == 4
+    assert exchange.recorded
+
+
 def together(written: list[str], turn: Turn, *, apart: bool = False) -> Recorder:
     def journal(exchanges: Sequence[Exchange]) -> None:
         written.append(f"journal of {len(exchanges)}")

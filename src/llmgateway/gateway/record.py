@@ -47,16 +47,16 @@ class Recorder:
         """Write everything down; a second call does nothing."""
         if exchange.recorded:
             return
+        faults: list[Exception] = []
         try:
             if self._unsecured:  # it may be one of them
                 self._secure_together()
             self.secure(exchange)
             exchange.ended = time.perf_counter()
-        finally:
-            exchange.recorded = True
-            faults = [*self._tell((exchange,)), *_settle(exchange)]
-        if faults:
-            raise faults[0]
+        except Exception as fault:  # noqa: BLE001  raised below: the others are not to go without
+            faults.append(fault)
+        exchange.recorded = True
+        _raise([*faults, *self._tell((exchange,)), *_settle(exchange)])
 
     def secure_in_turn(self, exchange: Exchange) -> None:
         """Do as `secure`, with others and at the latest before what is put off from now on."""
@@ -75,8 +75,8 @@ class Recorder:
         if not self._unrecorded:
             self.turn.after(self._record_together, None)
         self._unrecorded.append(exchange)
-        if self._settles_apart and (faults := _settle(exchange)):
-            raise faults[0]
+        if self._settles_apart:
+            _raise(_settle(exchange))
 
     def _secure_together(self, _: None = None) -> None:
         ended, self._unsecured = self._unsecured, []
@@ -120,3 +120,10 @@ def _settle(exchange: Exchange) -> list[Exception]:
     ends.clear()
     exchange.leave = None
     return faults
+
+
+def _raise(faults: list[Exception]) -> None:
+    if len(faults) > 1:
+        raise ExceptionGroup("a call has not ended as it should", faults)
+    if faults:
+        raise faults[0]
