@@ -116,7 +116,7 @@ async def test_a_message_may_be_a_whole_answer() -> None:
     outgoing = Outgoing(client.send)
     assert not outgoing.takes_whole
     outgoing.exchange, outgoing.last = exchange, send_last
-    outgoing.json_lines, outgoing.lines = b"a: 1\r\n", b"b: 2\r\n"
+    outgoing.whole_lines, outgoing.lines = b"a: 1\r\n", b"b: 2\r\n"
     await outgoing({"type": WHOLE, "status": 203, "lines": b"c: 3\r\n", "body": b"end"})
 
     assert client.sent == [{"type": WHOLE, "status": 203, "lines": b"c: 3\r\na: 1\r\nb: 2\r\n", "body": b"end"}]

@@ -11,6 +11,9 @@ from typing_extensions import override
 from llmgateway.api.replies import EventStream, send_complete
 from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError, ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Attempt, Complete, Exchange, Streamed, Usage
+from llmgateway.headers import read_lines
+from llmgateway.outgoing import WHOLE, Outgoing
+from llmgateway.wire.sse import WholeStream
 from tests.api.answering import Chunks
 from tests.asgi import Client, Stalling
 from tests.conftest import Serve
@@ -103,6 +106,69 @@ async def test_pitfall_008_the_headers_of_a_stream_keep_proxies_from_buffering_i
     assert client.headers["x-accel-buffering"] == "no"
     assert (client.headers["x-provider"], client.headers["x-attempts"]) == ("main", "1")
     assert "content-length" not in client.headers
+
+
+async def test_a_stream_that_came_whole_goes_out_as_one_to_whoever_takes_it() -> None:
+    client, exchange = Client(), answered()
+    outgoing = Outgoing(client.send)
+    outgoing.takes_whole = True
+    stream = EventStream(exchange, outgoing, commit_after_s=5.0, keep_alive_s=5.0)
+    reply = exchange.reply = Streamed(WholeStream(A + DONE), Usage())
+
+    await stream.relay(reply)
+
+    (message,) = client.sent
+    assert (message["type"], message["status"], message["body"]) == (WHOLE, 200, A + DONE)
+    headers = dict(read_lines(message["lines"]))
+    assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert headers[b"content-length"] == b"%d" % len(A + DONE)
+    assert (headers[b"x-accel-buffering"], headers[b"x-provider"]) == (b"no", b"main")
+    assert stream.started
+    assert [chunk async for chunk in reply.chunks] == []
+
+
+async def test_a_stream_that_came_whole_goes_out_as_any_other_to_everybody_else() -> None:
+    client = Client()
+
+    await opened(answered(), client).relay(Streamed(WholeStream(A + DONE), Usage()))
+
+    assert bodies(client) == [A + DONE]
+    assert client.complete
+
+
+async def test_a_reader_that_does_not_read_a_stream_that_came_whole_is_ended_with_its_time() -> None:
+    client, exchange = Stalling(takes=0), answered()
+    exchange.deadline = exchange.started + 0.15
+    outgoing = Outgoing(client.send)
+    outgoing.takes_whole = True
+
+    async def relay() -> None:
+        stream = EventStream(exchange, outgoing, commit_after_s=0.03, keep_alive_s=0.05)
+        try:
+            await stream.relay(Streamed(WholeStream(A + DONE), Usage()))
+        finally:
+            assert not stream.started
+            stream.close()
+
+    task = asyncio.get_running_loop().create_task(relay())
+    await asyncio.wait([task], timeout=1.0)
+
+    assert task.cancelled()
+    assert isinstance(exchange.cancelled_by, InvalidRequestError)
+    assert client.sent == []
+
+
+async def test_a_stream_that_came_whole_after_a_comment_goes_on_behind_it() -> None:
+    client = Client()
+    outgoing = Outgoing(client.send)
+    outgoing.takes_whole = True
+    stream = EventStream(answered(), outgoing, commit_after_s=0.01, keep_alive_s=5.0)
+    await until(lambda: len(client.sent) == 2)
+
+    await stream.relay(Streamed(WholeStream(A + DONE), Usage()))
+
+    assert bodies(client) == [COMMENT, A + DONE]
+    assert client.complete
 
 
 async def test_streams_do_not_share_their_headers() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Serve
 from tests.running import Running
 from tests.upstreams.server import Player
-from tests.upstreams.step import Step, stream_step
+from tests.upstreams.step import Step, one_read_step, stream_step
 
 BODY = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "one two three four five six"}]}
 
@@ -309,6 +309,31 @@ async def test_a_connection_is_used_again_after_a_stream(gateway: Serve, provide
     for _ in range(5):
         await raw(served)
 
+    assert provider.connections == 1
+
+
+async def test_a_stream_that_comes_at_once_goes_on_at_once(gateway: Serve, provider: Player, catalog: str) -> None:
+    served = await gateway(catalog)
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n'
+    provider.always(one_read_step(*events("one ", "two"), STOP, usage, DONE))
+
+    response, body = await raw(served)
+    stream = await served.openai.chat.completions.create(
+        model="chat",
+        stream=True,
+        stream_options={"include_usage": True},
+        messages=[{"role": "user", "content": "hi"}],
+    )
+    chunks = [chunk async for chunk in stream]
+
+    assert body == b"".join([*events("one ", "two"), STOP, DONE])
+    assert response.headers["content-length"] == str(len(body))
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (response.headers["x-accel-buffering"], response.headers["x-content-type-options"]) == ("no", "nosniff")
+    assert (response.headers["x-provider"], response.headers["x-upstream-request-id"]) == ("main", "req_up")
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "one two"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 9
     assert provider.connections == 1
 
 

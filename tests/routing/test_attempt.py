@@ -8,6 +8,7 @@ import pytest
 from llmgateway.catalog.model import Account, Deployment
 from llmgateway.errors import ProviderTimeoutError, UpstreamError
 from llmgateway.exchange import Call, Reply, Streamed, Usage
+from llmgateway.wire.sse import WholeStream
 from tests.routing.scripted import ANSWER, CALL, DEPLOYMENT, STREAM, Asking, Scripted, attempts, exchange, pieces
 
 
@@ -80,6 +81,47 @@ async def test_a_streams_attempt_lasts_until_its_last_chunk() -> None:
     assert attempt.outcome is None
     assert [chunk async for chunk in reply.chunks] == [b"a", b"b"]
     assert attempt.outcome == "ok"
+
+
+EVENTS = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: [DONE]\n\n'
+
+
+async def test_a_stream_that_came_whole_is_over_and_paid_at_once() -> None:
+    asked, told = exchange(), Streamed(WholeStream(EVENTS), Usage(3, 1))
+
+    reply = await attempts(Scripted(told)).send(asked, DEPLOYMENT, STREAM)
+
+    (attempt,) = asked.attempts
+    assert isinstance(reply, Streamed)
+    assert isinstance(reply.chunks, WholeStream)
+    assert attempt.first_chunk is not None
+    assert attempt.ended is not None
+    assert (attempt.outcome, asked.usage) == ("ok", Usage(3, 1))
+    assert reply.heard is not None
+    assert (reply.heard.text(), reply.heard.tail()) == ("Hi", EVENTS)
+    assert [chunk async for chunk in reply.chunks] == [EVENTS]
+
+
+async def test_a_stream_that_came_whole_without_its_usage_is_counted() -> None:
+    asked = exchange()
+
+    reply = await attempts(Scripted(Streamed(WholeStream(EVENTS)))).send(asked, DEPLOYMENT, STREAM)
+
+    assert isinstance(reply, Streamed)
+    assert asked.usage is None
+    assert [chunk async for chunk in reply.chunks] == [EVENTS]
+    assert asked.usage is not None
+    assert asked.usage.estimated
+    assert (asked.usage.completion_tokens, asked.attempts[0].outcome) == (1, "ok")
+
+
+async def test_pitfall_003_a_stream_that_came_whole_and_is_no_json_is_a_failure() -> None:
+    asked, broken = exchange(), Streamed(WholeStream(b"data: {nothing\n\ndata: [DONE]\n\n"), Usage(3, 1))
+
+    with pytest.raises(UpstreamError, match="not JSON"):
+        await attempts(Scripted(broken)).send(asked, DEPLOYMENT, STREAM)
+
+    assert (asked.attempts[0].outcome, asked.usage) == (UpstreamError.code, None)
 
 
 async def test_a_whole_answer_that_nobody_waited_for_is_charged_as_it_was_expected() -> None:

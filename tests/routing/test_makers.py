@@ -10,6 +10,7 @@ from llmgateway.routing.health.book import HealthBook
 from llmgateway.routing.makers import Makers, holds_sealed, sealed
 from llmgateway.stores.base import StoreAwayError
 from llmgateway.stores.memory.values import MemoryValues
+from llmgateway.wire.sse import WholeStream
 from tests.deployments import deployment
 from tests.timing import relative_cost
 
@@ -79,6 +80,17 @@ async def test_a_streams_pieces_are_looked_at_as_they_pass() -> None:
     assert len([chunk async for chunk in stream.chunks]) == 2
     await stream.chunks.aclose()
 
+    assert await known.find(call(NAME)) == book.of(TWO).id
+
+
+async def test_a_stream_that_came_whole_is_looked_at_at_once() -> None:
+    known, book = makers()
+    whole = WholeStream(b"data: " + SIGNED % NAME + b"\n\ndata: [DONE]\n\n")
+    stream = Streamed(whole)
+
+    known.note(answered_by(TWO), stream)
+
+    assert stream.chunks is whole
     assert await known.find(call(NAME)) == book.of(TWO).id
 
 

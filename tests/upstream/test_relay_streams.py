@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,9 @@ from llmgateway.errors import GatewayError, UpstreamError, UpstreamRateLimitedEr
 from llmgateway.exchange import Call, Streamed, Usage
 from llmgateway.upstream.relay import Relay
 from llmgateway.upstream.transport import Transport
+from llmgateway.wire.sse import WholeStream
 from tests.upstreams.server import Player
-from tests.upstreams.step import Piece, Step, json_step, stream_step
+from tests.upstreams.step import Piece, Step, json_step, one_read_step, stream_step
 
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
 CALL = Call("chat", "chat", BODY, stream=True)
@@ -73,6 +75,33 @@ async def test_usage_and_model_are_known_when_the_stream_has_ended(relay: Relay,
     before = reply.usage
     assert await whole(reply) == word("a") + STOP + DONE
     assert (before, reply.usage, reply.model) == (None, Usage(5, 3, 2, 1), "m-1")
+
+
+async def test_a_stream_that_came_in_one_read_is_whole(relay: Relay, provider: Player) -> None:
+    provider.always(one_read_step(word("a") + STOP, event(choices=[], usage=usage(5, 3)), DONE))
+
+    for _ in range(2):
+        reply = await start(relay, provider)
+        assert isinstance(reply.chunks, WholeStream)
+        assert (reply.chunks.events, reply.usage, reply.model) == (word("a") + STOP + DONE, Usage(5, 3, 2, 1), "m-1")
+        assert reply.headers == [(b"x-upstream-request-id", b"req_up")]
+    assert provider.connections == 1
+
+
+@pytest.mark.parametrize("end", [b"", event(error={"message": "no"}) + DONE, STOP + b"data: [DONE] \n\n"])
+async def test_a_stream_that_has_not_come_to_its_end_is_not_whole(relay: Relay, provider: Player, end: bytes) -> None:
+    provider.script(one_read_step(word("a"), STOP + end))
+
+    assert not isinstance((await start(relay, provider)).chunks, WholeStream)
+
+
+async def test_a_stream_whose_connection_is_not_back_is_not_whole(relay: Relay, provider: Player) -> None:
+    step = one_read_step(word("a"), STOP + DONE)
+    provider.script(replace(step, pieces=(Piece(step.body.removesuffix(b"0\r\n\r\n")),), ending="silence"))
+    reply = await start(relay, provider)
+
+    assert not isinstance(reply.chunks, WholeStream)
+    assert await whole(reply) == word("a") + STOP + DONE
 
 
 async def test_the_providers_headers_are_passed_on(relay: Relay, provider: Player) -> None:

@@ -159,6 +159,14 @@ def stream_step(pieces: Iterable[bytes], *, content_type: str = "text/event-stre
     return Step(headers={"content-type": content_type}, pieces=tuple(map(Piece, pieces)), framing="chunked")
 
 
+def one_read_step(*chunks: bytes) -> Step:
+    """A stream whose head, chunks and end are written at once."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    head += b"transfer-encoding: chunked\r\nx-request-id: req_up\r\n"
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return Step(pieces=(Piece(head + b"\r\n" + framed + b"0\r\n\r\n"),), framing="raw")
+
+
 def raw_step(*pieces: bytes) -> Step:
     """Bytes that need not be HTTP; the connection ends after them."""
     return Step(pieces=tuple(map(Piece, pieces)), framing="raw", ending="fin")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgateway.wire import sse
-from llmgateway.wire.sse import ChatScan, EventCutter, EventTooLongError, payload, split_events
+from llmgateway.wire.sse import ChatScan, EventCutter, EventTooLongError, WholeStream, payload, split_events
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 TEXTS = st.text(alphabet=st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=30)
@@ -74,7 +74,45 @@ def test_payload_joins_data_lines() -> None:
 DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"usage":null}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
 USAGE = b'data: {"choices":[],"model":"m-1","usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+TALK = b'data: {"choices":[{"index":0,"delta":{"content":"\\"usage\\": { data: [DONE]"},"finish_reason":null}]}\n\n'
 FILTER = b'data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}],"usage":null}\n\n'
+
+
+@given(streams())
+def test_the_payload_of_an_event_is_that_of_its_lines(stream: bytes) -> None:
+    for event in split_events(stream):
+        lines = [line for line in re.split(rb"\r\n|\n|\r", event) if line.startswith(b"data:")]
+        assert payload(event) == b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+
+
+@given(
+    st.lists(st.sampled_from([DELTA, STOP, USAGE, sse.DONE, TALK]), min_size=1, max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.booleans(),
+)
+def test_what_comes_at_once_is_read_as_what_comes_event_by_event(
+    events: list[bytes], end: bytes, include_usage: bool
+) -> None:
+    events = [event.replace(b"\n", end) for event in events]
+    at_once, one_by_one = ChatScan(include_usage=include_usage), ChatScan(include_usage=include_usage)
+
+    given_at_once = at_once.feed(b"".join(events))
+    given_one_by_one = b""
+    for event in events:
+        if not one_by_one.done:
+            given_one_by_one += one_by_one.feed(event)
+
+    assert given_at_once == given_one_by_one
+    assert (at_once.done, at_once.usage()) == (one_by_one.done, one_by_one.usage())
+
+
+async def test_a_stream_that_came_whole_is_one_chunk() -> None:
+    stream, closed = WholeStream(DELTA + sse.DONE), WholeStream(sse.DONE)
+    await closed.aclose()
+
+    assert [chunk async for chunk in stream] == [DELTA + sse.DONE]
+    assert [chunk async for chunk in stream] == []
+    assert [chunk async for chunk in closed] == []
 
 
 def test_the_usage_chunk_nobody_asked_for_is_taken_out() -> None:

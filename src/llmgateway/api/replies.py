@@ -10,10 +10,10 @@ from starlette.types import Send
 
 from llmgateway.errors import GatewayError, InvalidRequestError
 from llmgateway.exchange import Complete, Exchange, Streamed
-from llmgateway.headers import read_lines
+from llmgateway.headers import read_lines, write_lines
 from llmgateway.outgoing import WHOLE
 from llmgateway.wire.errors import error_event
-from llmgateway.wire.sse import COMMENT, ENDS
+from llmgateway.wire.sse import COMMENT, ENDS, WholeStream
 
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -21,6 +21,7 @@ _STREAM_HEADERS = [
     # nginx and its kin buffer streams unless told.
     (b"x-accel-buffering", b"no"),
 ]
+_STREAM_LINES = write_lines(_STREAM_HEADERS)
 
 
 # Takes events; gives what is to be waited for, if anything.
@@ -88,6 +89,10 @@ class EventStream:
     async def relay(self, reply: Streamed) -> None:
         """Send every chunk as it comes, then the end. Raises: GatewayError when the answer breaks off."""
         chunks = reply.chunks
+        if isinstance(chunks, WholeStream) and self._comment is None and getattr(self._send, "takes_whole", False):
+            reply.chunks = _OVER
+            await self._send_whole(chunks.events)
+            return
         more = True
         try:
             async for chunk in chunks:
@@ -101,6 +106,13 @@ class EventStream:
             await chunks.aclose()
         if more:
             await self._write(b"", more=False)
+
+    async def _send_whole(self, events: bytes) -> None:
+        self._writing = True
+        lines = b"%bcontent-length: %d\r\n%b" % (_STREAM_LINES, len(events), self._exchange.lines())
+        await self._send({"type": WHOLE, "status": 200, "lines": lines, "body": events})
+        self.started = True
+        self.close()
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun: an error event, and no `[DONE]`."""

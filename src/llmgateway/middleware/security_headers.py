@@ -10,11 +10,11 @@ from llmgateway.outgoing import Outgoing
 
 _ANY = ((b"x-content-type-options", b"nosniff"),)
 _PAGES = (*_ANY, (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"))
-_JSON_LINES = write_lines(_ANY)
+_WHOLE_LINES = write_lines(_ANY)
 
 
 class SecurityHeaders:
-    """Adds them: to JSON what JSON can do with, to a page all; its Content-Security-Policy a page sets itself."""
+    """Adds them: to answers of the API what fits, to a page all; its Content-Security-Policy a page sets itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,7 +24,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         outgoing = send if isinstance(send, Outgoing) else Outgoing(send)
-        outgoing.fitting, outgoing.json_lines = _fitting, _JSON_LINES
+        outgoing.fitting, outgoing.whole_lines = _fitting, _WHOLE_LINES
         return self._app(scope, receive, outgoing)
 
 

@@ -10,16 +10,18 @@ import msgspec
 
 from llmgateway.catalog.model import Deployment, Wire
 from llmgateway.errors import GatewayError, ProviderTimeoutError
-from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed
+from llmgateway.exchange import Attempt, Call, Exchange, Reply, Streamed, Usage
 from llmgateway.routing.charge import Charge
 from llmgateway.routing.expected import expected_usage
-from llmgateway.routing.failover.opening import opened
+from llmgateway.routing.failover.opening import check_whole, opened
 from llmgateway.routing.health.begun import Begun
 from llmgateway.routing.health.health import Health
+from llmgateway.routing.heard import Heard
 from llmgateway.routing.limit import TimeLimit
 from llmgateway.routing.meter import MeteredChunks
 from llmgateway.telemetry.traces.context import new_span_id, outgoing
 from llmgateway.upstream.base import Upstream
+from llmgateway.wire.sse import WholeStream
 from llmgateway.wire.texts import text_of_answer
 
 
@@ -76,7 +78,11 @@ class Attempts:
         try:
             reply = await self._upstreams[account.wire].send(deployment, call)
             if isinstance(reply, Streamed):
-                reply.chunks = await opened(reply.chunks, account.provider)
+                chunks, usage = reply.chunks, reply.usage
+                if isinstance(chunks, WholeStream) and usage is not None:
+                    check_whole(chunks.events, account.provider)
+                    return self._ended(exchange, begun, reply, chunks.events, usage)
+                reply.chunks = await opened(chunks, account.provider)
                 return self._metered(exchange, begun, call, reply)
         except asyncio.CancelledError:
             self._cancelled(exchange, begun, call, limit.cancelled())
@@ -99,6 +105,15 @@ class Attempts:
         begun.answered(stream=True)
         idle_s = self._limits.idle_s
         reply.chunks = MeteredChunks(reply, call, begun, exchange, idle_s=idle_s, charge=self._charge)
+        return reply
+
+    def _ended(self, exchange: Exchange, begun: Begun, reply: Streamed, events: bytes, usage: Usage) -> Streamed:
+        """Note a stream that has come whole; one whose usage must be counted takes its time, and is metered."""
+        begun.answered(stream=True)
+        begun.end("ok")
+        reply.heard = heard = Heard()
+        heard.append(events)
+        self._charge.add(exchange, begun.attempt.deployment, usage)
         return reply
 
     def _cancelled(self, exchange: Exchange, begun: Begun, call: Call, late: ProviderTimeoutError | None) -> None:

@@ -14,6 +14,7 @@ from llmgateway.exchange import Call, Chunks, Complete, Exchange, Reply
 from llmgateway.routing.health.book import HealthBook
 from llmgateway.stores.base import StoreAwayError, Values
 from llmgateway.wire.codec import holds
+from llmgateway.wire.sse import WholeStream
 
 _KEPT_S = 24 * 3600.0
 _MOST = 16
@@ -52,6 +53,8 @@ class Makers:
         maker = exchange.attempts[-1].deployment
         if isinstance(reply, Complete):
             self.keep(reply.body, maker)
+        elif isinstance(reply.chunks, WholeStream):
+            self.keep(reply.chunks.events, maker)
         else:
             reply.chunks = NotedChunks(reply.chunks, self, maker)
 

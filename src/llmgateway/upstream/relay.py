@@ -21,7 +21,7 @@ from llmgateway.upstream.http.response import Response
 from llmgateway.upstream.transport import MAX_RESPONSE_BYTES, Transport, connection_failure, post_head, read_body
 from llmgateway.wire.answers import Answer, read_answer
 from llmgateway.wire.rewrite import rewrite
-from llmgateway.wire.sse import DONE, ChatScan, EventTooLongError
+from llmgateway.wire.sse import DONE, ENDS, ChatScan, EventTooLongError, WholeStream
 
 PATHS: dict[Operation, str] = {
     "chat": "/chat/completions",
@@ -214,6 +214,8 @@ async def _streamed(response: Response, account: Account, *, include_usage: bool
         await chunks.aclose()
         raise
     stream.headers = _passed_on(response)
+    if whole := chunks.whole():
+        stream.chunks = WholeStream(whole)
     return stream
 
 
@@ -240,6 +242,12 @@ class RelayChunks:
             events = await self._read()
             if len(self._first) < _MAX_COMMENT_BYTES or self._scan.started:
                 self._first += events
+
+    def whole(self) -> bytes:
+        """All events, where the first read was the last and the connection is back; else nothing."""
+        scan, first = self._scan, self._first
+        is_whole = scan.done and scan.error is None and first.endswith(ENDS)
+        return first if is_whole and self._response.content.at_eof() else b""
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
         if self._first:

@@ -4,12 +4,16 @@ An event is text up to and with a blank line; lines end in LF, CRLF or CR (WHATW
 """
 
 import re
+from typing import Self
 
 from llmgateway.wire.answers import Answer, alone, read_answer
 
 DONE = b"data: [DONE]\n\n"
 # What a chunk ends with whose stream is over; text cannot, because JSON has no bare line breaks.
 ENDS = (b"[DONE]\n\n", b"[DONE]\r\n\r\n", b"[DONE]\r\r")
+# How nearly all streams end.
+_LAST = b"\n" + DONE
+_DONE_BYTES = len(DONE) - DONE.index(b"[")
 COMMENT = b": keep-alive\n\n"
 # An event longer than this is no event: the largest are images as base64.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
@@ -62,6 +66,32 @@ class EventCutter:
         return events
 
 
+class WholeStream:
+    """A stream that has come to its `[DONE]` already, in one piece: nobody who knows it waits for what follows.
+
+    To everybody else it is chunks like any others.
+    """
+
+    __slots__ = ("_is_given", "events")
+
+    def __init__(self, events: bytes) -> None:
+        self.events = events
+        self._is_given = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_given:
+            raise StopAsyncIteration
+        self._is_given = True
+        return self.events
+
+    async def aclose(self) -> None:
+        """Give no more; nothing is open."""
+        self._is_given = True
+
+
 def split_events(events: bytes) -> list[bytes]:
     """Split whole events into one item each, each with its blank line."""
     pieces = []
@@ -76,6 +106,8 @@ def split_events(events: bytes) -> list[bytes]:
 
 def payload(event: bytes) -> bytes:
     """Return an event's data: its `data:` lines, joined by LF."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event.find(b"\r") < 0:
+        return event[6:-2]  # of one line, as nearly all are
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
 
@@ -97,8 +129,10 @@ def _end_of_done(events: bytes, at: int) -> int:
 
 def _event_around(events: bytes, at: int) -> tuple[int, int]:
     """Return where the event at this place begins and ends, its blank line included."""
-    # Carriage returns are rare, and looking for what is not there costs most.
-    blanks = (b"\n\n", b"\r\n\r\n", b"\r\r") if b"\r" in events else (b"\n\n",)
+    if events.find(b"\r") < 0:  # as nearly always
+        start, end = events.rfind(b"\n\n", 0, at), events.find(b"\n\n", at)
+        return start + 2 if start >= 0 else 0, end + 2 if end >= 0 else len(events)
+    blanks = (b"\n\n", b"\r\n\r\n", b"\r\r")
     starts = [found + len(blank) for blank in blanks if (found := events.rfind(blank, 0, at)) >= 0]
     ends = [found + len(blank) for blank in blanks if (found := events.find(blank, at)) >= 0]
     return max(starts, default=0), min(ends, default=len(events))
@@ -153,9 +187,13 @@ class ChatScan:
         # than the search.
         find, rfind = events.find, events.rfind
         self.started = self.started or find(b"data:") >= 0
-        if rfind(b"[DONE]") >= 0 and (end := _end_of_done(events, find(b"[DONE]"))):
-            self.done = True
-            events = events[:end]
+        if rfind(b"[DONE]") >= 0:
+            at = find(b"[DONE]")
+            if at == len(events) - _DONE_BYTES and events.endswith(_LAST):
+                self.done = True
+            elif end := _end_of_done(events, at):
+                self.done = True
+                events = events[:end]
         if rfind(b'"error"') >= 0 or rfind(b"event:") >= 0:
             events = self._until_error(events)
         if (at := find(b'"usage"')) >= 0:

@@ -1,6 +1,9 @@
+import re
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmgateway.errors import UpstreamError
 from llmgateway.exchange import Call
@@ -11,6 +14,8 @@ CHAT = Call("chat", "chat", b"{}")
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+SPACED = STOP.replace(b'"finish_reason":"stop"', b'"finish_reason": "length"')
+TALK = TEXT.replace(b'"a"', rb'"\"finish_reason\": \"length\", \"finish_reason\":null"')
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "MAX_TOKENS", "error"])
@@ -49,6 +54,19 @@ def test_a_reason_is_seen_among_many_words(colon: bytes) -> None:
 
     assert not is_whole_stream(Call("chat", "chat", b"{}", n=2), [both])
     assert is_whole_stream(Call("chat", "chat", b"{}", n=2), [both.replace(b"length", b"stop")])
+
+
+@given(
+    st.lists(
+        st.sampled_from([TEXT, STOP, SPACED, TEXT.replace(b":null", b" : null"), STOP.replace(b'"stop"', b"7"), TALK])
+    )
+)
+def test_reasons_are_found_as_an_expression_finds_them(events: list[bytes]) -> None:
+    joined = b"".join(events)
+    found = re.findall(rb'(?<!\\)"finish_reason"\s*:\s*"([^"\\]*)"', joined)
+
+    ends = len(found) >= 1 and b"length" not in found
+    assert is_whole_stream(CHAT, [joined]) is ends
 
 
 def test_reasons_may_be_written_in_two_ways() -> None:

@@ -17,6 +17,7 @@ from llmgateway.gateway.cache_admin import CacheAdmin, Tally
 from llmgateway.gateway.coalescing import Flights
 from llmgateway.gateway.layers.cache import Cache
 from llmgateway.stores.memory.values import MemoryValues
+from llmgateway.wire.sse import WholeStream
 from tests.deployments import deployment
 
 KEY = "answer:" + "ab" * 32
@@ -128,16 +129,38 @@ async def test_a_short_answer_is_kept_unpacked_and_read_as_bytes_all_the_same() 
     ("answer", "call"),
     [
         (lambda: Complete(body("Paris " * 1000)), ASKED),
-        (lambda: Streamed(stream(chunk("Paris"), chunk(None, "stop"), DONE)), ASKED_STREAM),
+        (lambda: Streamed(stream(chunk("Paris " * 1000), chunk(None, "stop"), DONE)), ASKED_STREAM),
     ],
 )
-async def test_long_answers_and_streams_are_kept_packed(answer: Callable[[], Reply], call: Call) -> None:
+async def test_long_answers_are_kept_packed(answer: Callable[[], Reply], call: Call) -> None:
     world = World(Upstream(answer))
     _, first = await world.ask(call)
 
     assert isinstance(world.values.find(KEY), bytes)
     assert (await world.ask(call))[1] == first
     assert world.upstream.asked == 1
+
+
+async def test_a_stream_that_came_whole_is_kept_at_once() -> None:
+    events = chunk("Paris") + chunk(None, "stop") + DONE
+    world = World(Upstream(lambda: Streamed(WholeStream(events), Usage(3, 1))))
+    asked = Exchange(model=MODEL, cache_key=KEY)
+
+    reply = await world.cache.send(asked, ASKED_STREAM)
+
+    assert isinstance(reply, Streamed)
+    assert isinstance(reply.chunks, WholeStream)
+    assert asked.at_end == []
+    exchange, again = await world.ask(ASKED_STREAM)
+    assert (again, exchange.cache_status, world.upstream.asked) == ([events], "HIT", 1)
+    assert [chunk async for chunk in reply.chunks] == [events]
+
+
+async def test_a_stream_that_came_whole_and_was_cut_is_not_kept() -> None:
+    world = World(Upstream(lambda: Streamed(WholeStream(chunk("Pa") + chunk(None, "length") + DONE), Usage(3, 1))))
+
+    assert await world.statuses(ASKED_STREAM, ASKED_STREAM) == ["MISS", "MISS"]
+    assert world.values.find(KEY) is None
 
 
 async def test_a_call_without_a_key_passes_by() -> None:

@@ -15,6 +15,7 @@ from llmgateway.gateway.coalescing import Flights, Lead
 from llmgateway.gateway.target import Answering, Target
 from llmgateway.stores.base import Values
 from llmgateway.stores.memory.values import MemoryValues
+from llmgateway.wire.sse import WholeStream
 
 
 class Cache:
@@ -87,7 +88,11 @@ class Cache:
             tally.hits += 1
             tally.semantic_hits += 1
         if isinstance(reply, Streamed):
-            reply.chunks = chunks = CollectedChunks(reply.chunks, _Keeping(self, exchange, call, key, lead, reply))
+            keeping, coming = _Keeping(self, exchange, call, key, lead, reply), reply.chunks
+            if isinstance(coming, WholeStream):
+                keeping.whole((coming.events,))
+                return reply
+            reply.chunks = chunks = CollectedChunks(coming, keeping)
             lead.watch(chunks)
             # Whatever becomes of this request, those who wait for it are not forgotten.
             exchange.at_end.append(lead.leave)

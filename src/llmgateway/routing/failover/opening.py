@@ -37,6 +37,12 @@ async def opened(chunks: Chunks, provider: str) -> Chunks:
     return Opened(b"".join(held), chunks)
 
 
+def check_whole(events: bytes, provider: str) -> None:
+    """Look at a stream that has come whole as `opened` would. Raises: UpstreamError: One event is no JSON."""
+    if _WORD.search(events) is None:
+        _tells(events, provider)
+
+
 class Opened:
     """A stream whose first events have been read already."""
 
