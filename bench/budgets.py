@@ -48,6 +48,7 @@ def numbers(results: Results) -> list[Budget]:
     found += [
         Budget("MB with 2,000 idle streams", results.special("idle_streams", "gateway").get("during_mb"), 400),
         Budget("two workers: CPU a request, times one worker", workers.get("times_one"), 1.1),
+        Budget("two workers, as many connections each: the same", workers.get("times_one_each"), 1.1),
         Budget("two workers: share of the one with less to do", workers.get("least_share"), 0.4, at_least=True),
     ]
     return found

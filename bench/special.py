@@ -212,26 +212,33 @@ def _told(figures: Mapping[str, float]) -> str:
 
 
 async def workers(one: Running, two: Running) -> Mapping[str, float]:
-    """Compare two worker processes with one, on all cores; the ratio of CPU time, and the share of the idler worker."""
-    ratios, shares = [], []
+    """Compare two worker processes with one, on all cores.
+
+    Returns:
+        The ratio of CPU time a request where both have the same connections, and where each of two has as many as the
+        one: fewer connections a worker are fewer calls that are written down together. The share of the idler worker.
+    """
+    ratios, ratios_each, shares = [], [], []
     for running in (one, two):
         free(running)
     for _ in range(_ROUNDS):
-        single_us, _ = await _costs(one)
-        double_us, parts = await _costs(two)
+        single_us, _ = await _costs(one, _WORKERS_CONNECTIONS)
+        double_us, parts = await _costs(two, _WORKERS_CONNECTIONS)
+        half_us, _ = await _costs(one, _WORKERS_CONNECTIONS // 2)
         ratios.append(double_us / single_us)
+        ratios_each.append(double_us / half_us)
         busiest = sorted(parts, reverse=True)[:2]
         shares.append(min(busiest) / sum(busiest))
-    return {"times_one": median(ratios), "least_share": median(shares)}
+    return {"times_one": median(ratios), "times_one_each": median(ratios_each), "least_share": median(shares)}
 
 
-async def _costs(running: Running) -> tuple[float, list[float]]:
+async def _costs(running: Running, connections: int) -> tuple[float, list[float]]:
     """Give the microseconds a request, and the seconds of each process."""
     running.resume()
     requests = Requests(PATH, [payloads.question(payloads.SMALL)], running.headers("openai"))
-    await Load(running.port, requests).closed_loop(_WORKERS_CONNECTIONS, _WARM_S)
+    await Load(running.port, requests).closed_loop(connections, _WARM_S)
     before = {pid: own_cpu_s(pid) for pid in tree(running.pid)}
-    measured = await Load(running.port, requests).closed_loop(_WORKERS_CONNECTIONS, _ROUND_S)
+    measured = await Load(running.port, requests).closed_loop(connections, _ROUND_S)
     parts = [own_cpu_s(pid) - begun_s for pid, begun_s in before.items()]
     running.pause()
     if measured.faults:
