@@ -108,3 +108,36 @@ def test_an_answer_is_whole_that_came_to_its_end_in_every_choice(body: bytes, wh
 
     assert answer is not None
     assert answer.is_whole is whole
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        b'"completion_tokens_details":{"reasoning_tokens":-1}',
+        b'"completion_tokens_details":[]',
+        b'"prompt_tokens_details":{"cached_tokens":"some"}',
+        b'"prompt_cache_hit_tokens":-3',
+        b'"total_tokens":"7"',
+        b'"total_tokens":{}',
+        b'"service_tier":{"type":"flex"}',
+        b'"service_tier":"\xff"',
+    ],
+)
+def test_a_detail_that_cannot_be_read_costs_only_itself(detail: bytes) -> None:
+    answer = read_answer(
+        b'{"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":3},%b}}' % detail
+    )
+
+    assert answer is not None
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 2)
+    details = answer.usage.prompt_tokens_details
+    assert b"prompt_tokens_details" in detail or (details is not None and details.cached_tokens == 3)
+
+
+@pytest.mark.parametrize("usage", [b'{"prompt_tokens":-5}', b'{"completion_tokens":"x"}', b"7", b"[]", b'"none"'])
+def test_a_usage_whose_counts_cannot_be_read_is_none(usage: bytes) -> None:
+    answer = read_answer(b'{"model":7,"usage":%b}' % usage)
+
+    assert answer is not None
+    assert answer.usage is None

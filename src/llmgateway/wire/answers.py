@@ -106,8 +106,16 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FORMS: dict[str, Any] = {
     "choices": list[Choice] | None,
-    "usage": UsageFields | None,
     "model": str | None,
+    "service_tier": str | None,
+}
+# What a usage says beside its two counts, without which it is none.
+_DETAILS: dict[str, Any] = {
+    "total_tokens": int | None,
+    "prompt_tokens_details": PromptDetails | None,
+    "completion_tokens_details": CompletionDetails | None,
+    "prompt_cache_hit_tokens": _Count | None,
+    "cached_tokens": _Count | None,
     "service_tier": str | None,
 }
 
@@ -133,13 +141,31 @@ def _lenient(body: bytes) -> Answer | None:
     answer.embeddings = fields.get("data", _NOTHING)
     # Choices that cannot be read are choices all the same.
     answer.choices = [] if _is_list(fields.get("choices", _NOTHING)) else None
-    for name, form in _FORMS.items():
-        if name in fields:
-            try:
-                setattr(answer, name, msgspec.json.decode(fields[name], type=form, strict=False))
-            except _UNREADABLE:
-                continue
+    for name in fields.keys() & _FORMS:
+        if (found := _read(fields[name], _FORMS[name])) is not None:
+            setattr(answer, name, found)
+    if "usage" in fields:
+        answer.usage = _lenient_usage(fields["usage"])
     return answer
+
+
+def _lenient_usage(usage: msgspec.Raw) -> UsageFields | None:
+    """Read a usage without those of its details that cannot be read."""
+    fields = _read(usage, dict[str, msgspec.Raw])
+    if fields is None:
+        return None
+    for name in fields.keys() & _DETAILS:
+        if _read(fields[name], _DETAILS[name]) is None:
+            del fields[name]
+    found: UsageFields | None = _read(msgspec.json.encode(fields), UsageFields)
+    return found
+
+
+def _read(value: msgspec.Raw | bytes, form: Any) -> Any:
+    try:
+        return msgspec.json.decode(value, type=form, strict=False)
+    except _UNREADABLE:
+        return None
 
 
 def _is_list(value: msgspec.Raw) -> bool:
