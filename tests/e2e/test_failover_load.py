@@ -139,7 +139,6 @@ async def crowd_at(url: str, *, words: str = "yes", strategies: Sequence[str] = 
         await crowd.close()
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("death", DEATHS)
 async def test_no_call_fails_while_one_of_three_is_dead(death: str, tmp_path: Path) -> None:
     await outage(tmp_path, death, times=1000, strategies=STRATEGIES)
@@ -213,7 +212,6 @@ async def three_apart(folder: Path) -> AsyncIterator[tuple[Crowd, list[Apart]]]:
         yield await stack.enter_async_context(crowd_at(gateway.url, words="one two three four")), three
 
 
-@pytest.mark.alone
 async def test_upstreams_that_are_killed_and_started_again_under_load_fail_nobody(tmp_path: Path) -> None:
     async def die(upstream: Apart) -> None:
         await upstream.kill()
@@ -227,7 +225,6 @@ async def test_upstreams_that_are_killed_and_started_again_under_load_fail_nobod
     assert sum(one.attempts > 1 for one in asked) > 0, "some were under way"
 
 
-@pytest.mark.alone
 async def test_upstreams_that_are_stopped_with_open_connections_fail_nobody(tmp_path: Path) -> None:
     async def die(upstream: Apart) -> None:
         upstream.signal(signal.SIGSTOP)

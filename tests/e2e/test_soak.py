@@ -51,7 +51,6 @@ def mixed(seen: Counter[str], *, reloads: int) -> bool:
     return min(seen[kind] for kind in KINDS) > 0 and 0.03 < seen["left"] / asked < 0.08 and seen["reloads"] >= reloads
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_pitfall_062_a_minute_of_mixed_traffic_does_not_grow_the_process(tmp_path: Path) -> None:
     found = await soak(tmp_path, seconds=60, sample_s=1, reload_s=5)
