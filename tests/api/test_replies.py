@@ -154,7 +154,7 @@ async def test_a_reader_that_does_not_read_a_stream_that_came_whole_is_ended_wit
     await asyncio.wait([task], timeout=1.0)
 
     assert task.cancelled()
-    assert isinstance(exchange.cancelled_by, InvalidRequestError)
+    assert isinstance(exchange.cancelled_by, ClientGoneError)
     assert client.sent == []
 
 

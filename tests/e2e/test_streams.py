@@ -24,6 +24,7 @@ def events(*texts: str) -> list[bytes]:
 
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n'
 
 
 async def raw(served: Running, **fields: object) -> tuple[httpx2.Response, bytes]:
@@ -314,8 +315,7 @@ async def test_a_connection_is_used_again_after_a_stream(gateway: Serve, provide
 
 async def test_a_stream_that_comes_at_once_goes_on_at_once(gateway: Serve, provider: Player, catalog: str) -> None:
     served = await gateway(catalog)
-    usage = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n'
-    provider.always(one_read_step(*events("one ", "two"), STOP, usage, DONE))
+    provider.always(one_read_step(*events("one ", "two"), STOP, USAGE, DONE))
 
     response, body = await raw(served)
     stream = await served.openai.chat.completions.create(
@@ -335,6 +335,26 @@ async def test_a_stream_that_comes_at_once_goes_on_at_once(gateway: Serve, provi
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 9
     assert provider.connections == 1
+
+
+async def test_a_client_that_reads_nothing_is_gone_also_where_its_stream_came_whole(
+    gateway: Serve, provider: Player, catalog: str
+) -> None:
+    served = await gateway(catalog, stream_commit_after_s=0.2)
+    long, short = one_read_step(*events("w" * 12_000_000), STOP, DONE), one_read_step(*events("one"), STOP, USAGE, DONE)
+    provider.script(long, short)
+    body = json.dumps(BODY).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-timeout-seconds: {}\r\ncontent-length: {}\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]), limit=1024)
+
+    try:
+        writer.write(head.format(30, len(body)).encode() + body + head.format(1, len(body)).encode() + body)
+        ended = await served.logged("llm_request_error", within_s=10.0, error_code="client_closed_request")
+    finally:
+        writer.transport.abort()
+
+    assert ended["status"] == 499
+    assert 'llm_streams_truncated_total{provider="main"} 0.0' in (await served.client.get("/metrics")).text
 
 
 @pytest.mark.alone

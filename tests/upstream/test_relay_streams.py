@@ -95,6 +95,15 @@ async def test_a_stream_that_has_not_come_to_its_end_is_not_whole(relay: Relay, 
     assert not isinstance((await start(relay, provider)).chunks, WholeStream)
 
 
+async def test_a_long_stream_goes_on_piece_by_piece(relay: Relay, provider: Player) -> None:
+    long = word("a" * 300_000)
+    provider.script(one_read_step(long + STOP + event(choices=[], usage=usage(5, 3)) + DONE))
+    reply = await start(relay, provider)
+
+    assert not isinstance(reply.chunks, WholeStream)
+    assert await whole(reply) == long + STOP + DONE
+
+
 async def test_a_stream_whose_connection_is_not_back_is_not_whole(relay: Relay, provider: Player) -> None:
     step = one_read_step(word("a"), STOP + DONE)
     provider.script(replace(step, pieces=(Piece(step.body.removesuffix(b"0\r\n\r\n")),), ending="silence"))

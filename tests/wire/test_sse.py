@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from llmgateway.wire import sse
 from llmgateway.wire.sse import ChatScan, EventCutter, EventTooLongError, WholeStream, payload, split_events
+from tests.timing import relative_cost
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 TEXTS = st.text(alphabet=st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=30)
@@ -104,6 +105,15 @@ def test_what_comes_at_once_is_read_as_what_comes_event_by_event(
 
     assert given_at_once == given_one_by_one
     assert (at_once.done, at_once.usage()) == (one_by_one.done, one_by_one.usage())
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_time_grows_no_faster_than_the_usages_of_a_stream(before: bytes) -> None:
+    few, many = (before + b'data: {"usage":{}}\n\n' * number + sse.DONE for number in (500, 8000))
+
+    # Were it quadratic it would be 256 times.
+    cost_of_few = relative_cost(lambda: ChatScan(include_usage=False).feed(few), number=3)
+    assert relative_cost(lambda: ChatScan(include_usage=False).feed(many), number=1) < 60 * cost_of_few
 
 
 async def test_a_stream_that_came_whole_is_one_chunk() -> None:

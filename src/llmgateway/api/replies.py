@@ -8,7 +8,7 @@ from typing import Self, cast
 
 from starlette.types import Send
 
-from llmgateway.errors import GatewayError, InvalidRequestError
+from llmgateway.errors import ClientGoneError, GatewayError, InvalidRequestError
 from llmgateway.exchange import Complete, Exchange, Streamed
 from llmgateway.headers import read_lines, write_lines
 from llmgateway.outgoing import WHOLE
@@ -108,7 +108,7 @@ class EventStream:
             await self._write(b"", more=False)
 
     async def _send_whole(self, events: bytes) -> None:
-        self._writing = True
+        self._writing = True  # until the end
         lines = b"%bcontent-length: %d\r\n%b" % (_STREAM_LINES, len(events), self._exchange.lines())
         await self._send({"type": WHOLE, "status": 200, "lines": lines, "body": events})
         self.started = True
@@ -171,7 +171,9 @@ class EventStream:
             if left_s < 0:
                 # Whoever ends the request first says why; a second cancellation would hit what is sent in farewell.
                 if self._exchange.cancelled_by is None:
-                    self._exchange.cancelled_by = InvalidRequestError("The client did not read its answer in time.")
+                    # Who has not even read what stands before it on the connection is not told.
+                    kind = InvalidRequestError if self.started else ClientGoneError
+                    self._exchange.cancelled_by = kind("The client did not read its answer in time.")
                     self.task.cancel()
                 return
         elif self._comment is None or self._comment.done():

@@ -35,7 +35,7 @@ _MAX_COMMENT_BYTES = 64 * 1024
 # What a header's value may not hold (RFC 9110, section 5.5), nor Latin-1 say.
 _UNSENDABLE = re.compile(r"[^\t -~\x80-\xff]")
 _TRACE_NAMES = ("traceparent", "tracestate", "baggage")
-# Above this size a body is made ready in a thread, so that others do not wait for it.
+# Above this size a body is made ready in a thread, so that others do not wait for it; a stream goes on piece by piece.
 _LARGE_BYTES = 256 * 1024
 # Names made up by clients must not fill the memory.
 _MOST_LINES = 4096
@@ -244,9 +244,9 @@ class RelayChunks:
                 self._first += events
 
     def whole(self) -> bytes:
-        """All events, where the first read was the last and the connection is back; else nothing."""
+        """All events, where what brought the first brought the last and the connection is back; else nothing."""
         scan, first = self._scan, self._first
-        is_whole = scan.done and scan.error is None and first.endswith(ENDS)
+        is_whole = scan.done and scan.error is None and len(first) <= _LARGE_BYTES and first.endswith(ENDS)
         return first if is_whole and self._response.content.at_eof() else b""
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:

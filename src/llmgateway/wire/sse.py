@@ -11,7 +11,7 @@ from llmgateway.wire.answers import Answer, alone, read_answer
 DONE = b"data: [DONE]\n\n"
 # What a chunk ends with whose stream is over; text cannot, because JSON has no bare line breaks.
 ENDS = (b"[DONE]\n\n", b"[DONE]\r\n\r\n", b"[DONE]\r\r")
-# How nearly all streams end.
+# How nearly all streams end, and how much of that is behind where `[DONE]` begins.
 _LAST = b"\n" + DONE
 _DONE_BYTES = len(DONE) - DONE.index(b"[")
 COMMENT = b": keep-alive\n\n"
@@ -19,6 +19,8 @@ COMMENT = b": keep-alive\n\n"
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+# What each of them ends with.
+_BLANK_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 # JSON escapes quotes within text, so these can only be field names.
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR_NAME = re.compile(rb"(?:^|[\r\n])event: ?error")
@@ -55,10 +57,7 @@ class EventCutter:
         # A blank line may lie across the seam, so three bytes of the old part are looked at again.
         start = max(0, len(self._rest) - 3)
         self._rest += received
-        end = max(
-            at + len(blank) if (at := self._rest.rfind(blank, start)) >= 0 else 0
-            for blank in (b"\n\n", b"\n\r\n", b"\r\r")
-        )
+        end = max(at + len(blank) if (at := self._rest.rfind(blank, start)) >= 0 else 0 for blank in _BLANK_ENDS)
         events = bytes(self._rest[:end])
         del self._rest[:end]
         if len(self._rest) > self._max_event_bytes:
@@ -122,20 +121,24 @@ def _end_of_done(events: bytes, at: int) -> int:
         for field in (b"data: ", b"data:"):
             start = at - len(field)
             if events.startswith(field, max(start, 0)) and (start == 0 or events[start - 1 : start] in {b"\n", b"\r"}):
-                return _event_around(events, at)[1]
+                return _event_around(events, at, 0, has_returns=events.find(b"\r") >= 0)[1]
         at = events.find(b"[DONE]", at + 1)
     return 0
 
 
-def _event_around(events: bytes, at: int) -> tuple[int, int]:
-    """Return where the event at this place begins and ends, its blank line included."""
-    if events.find(b"\r") < 0:  # as nearly always
-        start, end = events.rfind(b"\n\n", 0, at), events.find(b"\n\n", at)
-        return start + 2 if start >= 0 else 0, end + 2 if end >= 0 else len(events)
-    blanks = (b"\n\n", b"\r\n\r\n", b"\r\r")
-    starts = [found + len(blank) for blank in blanks if (found := events.rfind(blank, 0, at)) >= 0]
-    ends = [found + len(blank) for blank in blanks if (found := events.find(blank, at)) >= 0]
-    return max(starts, default=0), min(ends, default=len(events))
+def _event_around(events: bytes, at: int, after: int, *, has_returns: bool) -> tuple[int, int]:
+    """Return where the event at this place begins and ends, its blank line included.
+
+    Args:
+        after: Where an event begins that is this one or one before it: no search goes further back.
+        has_returns: Whether there is a carriage return, which is rare: without one a search costs less.
+    """
+    if not has_returns:
+        start, end = events.rfind(b"\n\n", after, at), events.find(b"\n\n", at)
+        return start + 2 if start >= 0 else after, end + 2 if end >= 0 else len(events)
+    starts = [found + len(end) for end in _BLANK_ENDS if (found := events.rfind(end, after, at)) >= 0]
+    blank = _BLANK_LINE.search(events, at)
+    return max(starts, default=after), len(events) if blank is None else blank.end()
 
 
 def _error_of(event: bytes) -> bytes | None:
@@ -235,10 +238,11 @@ class ChatScan:
         """
         kept = []
         passed = 0
+        has_returns = events.find(b"\r") >= 0
         while at >= 0:
             looked = at + 1
             if _USAGE.match(events, at):
-                start, looked = _event_around(events, at)
+                start, looked = _event_around(events, at, passed, has_returns=has_returns)
                 self._usage_event = events[start:looked]
                 self._usage_alone = _NO_CHOICES.search(self._usage_event) is not None
                 drop = self._usage_alone and not self._include_usage

@@ -12,7 +12,7 @@ MOST_BYTES = 8 * 1024 * 1024
 # Above this size packing and unpacking belong into a thread: compression takes about ten milliseconds a megabyte.
 LARGE_BYTES = 64 * 1024
 _COMPRESS_FROM_BYTES = 1024
-# Up to this size an answer is not packed where no other process reads it: that would take more time than the
+# Up to this size a whole answer is not packed where no other process reads it: that would take more time than the
 # memory is worth which it saves, half of it at best.
 _READY_BYTES = 4096
 # Nor a longer name of a model: it is whatever the provider says, and is not counted as memory.
@@ -48,7 +48,7 @@ class Kept(Struct, array_like=True, gc=False):
     @property
     def is_short(self) -> bool:
         """Whether it is as good unpacked."""
-        return self.size_bytes <= _READY_BYTES and len(self.model or "") <= _READY_CHARS
+        return not self.chunks and len(self.body) <= _READY_BYTES and len(self.model or "") <= _READY_CHARS
 
     def packed(self) -> bytes:
         """Write it down."""

@@ -38,7 +38,11 @@ async def opened(chunks: Chunks, provider: str) -> Chunks:
 
 
 def check_whole(events: bytes, provider: str) -> None:
-    """Look at a stream that has come whole as `opened` would. Raises: UpstreamError: One event is no JSON."""
+    """Look at a stream that has come whole as `opened` would.
+
+    Raises:
+        UpstreamError: One event is no JSON, of those up to the first that tells something.
+    """
     if _WORD.search(events) is None:
         _tells(events, provider)
 
